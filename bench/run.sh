@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# `make bench`: everything side by side in one run. BENCH_DIR names the disk to measure (default:
+# build/bench/work); BENCH_ROWS, BENCH_BATCH and BENCH_ROUNDS size the erase contest.
+set -eu
+cd "$(dirname "$0")/.."
+cmake -S . -B build/bench -DDROVER_BENCH=ON >/dev/null
+cmake --build build/bench -j "$(nproc)" >/dev/null
+dir=${BENCH_DIR:-build/bench/work}
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+trap 'rm -rf "$dir"' EXIT
+echo "== the queue"
+mkdir "$dir/queue"
+build/bench/bench_queue "$dir/queue"
+for batch in ${BENCH_BATCH:-1000 5000}; do
+    echo "== erasing, batches of $batch"
+    build/bench/bench_erase "$PWD/build/bench/drover" "$dir" "${BENCH_ROWS:-500000}" "$batch" "${BENCH_ROUNDS:-5}"
+done

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Typed values, key bounds and ranges: the vocabulary every store shares.
+ *
+ * The order of values is MIN < NULL < numbers < text < blob < MAX; text and blobs compare by bytes,
+ * numbers by value across INT and REAL. Values borrow their bytes unless a function says otherwise.
+ */
+#ifndef DR_STORE_VALUE_H
+#define DR_STORE_VALUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+enum dr_value_type { DR_V_MIN, DR_V_NULL, DR_V_INT, DR_V_REAL, DR_V_TEXT, DR_V_BLOB, DR_V_MAX };
+
+struct dr_value {
+    enum dr_value_type type;
+    int64_t i;        /* DR_V_INT */
+    double r;         /* DR_V_REAL, never NaN */
+    const void *data; /* DR_V_TEXT (not terminated), DR_V_BLOB */
+    size_t len;
+};
+
+enum { DR_KEY_PARTS_MAX = 8 };
+
+/* One end of a half-open range over a (compound) key. parts == 0 means "no bound". */
+struct dr_bound {
+    uint32_t parts;
+    struct dr_value part[DR_KEY_PARTS_MAX];
+};
+
+int dr_value_compare(const struct dr_value *a, const struct dr_value *b); /* <0, 0, >0 */
+int dr_bound_compare(const struct dr_bound *a, const struct dr_bound *b); /* shorter is a prefix */
+
+/* JSON: null, true/false (1/0), integer, real, "text", {"$blob": "hex"}, {"$min": 1}, {"$max": 1}.
+ * Text that is not valid UTF-8 travels as {"$text": "hex"}. from_json copies into the arena. */
+json_t *dr_value_to_json(const struct dr_value *v); /* NULL when memory is short */
+DR_MUST enum dr_code dr_value_from_json(const json_t *j, struct dr_arena *a, struct dr_value *out,
+                                        struct dr_err *err);
+json_t *dr_bound_to_json(const struct dr_bound *b); /* an array */
+DR_MUST enum dr_code dr_bound_from_json(const json_t *j, struct dr_arena *a, struct dr_bound *out,
+                                        struct dr_err *err);
+/* For people: 12, "abc", x'00ff', MinKey, MaxKey. */
+void dr_value_print(const struct dr_value *v, struct dr_str *out);
+
+/* Binary codec of a row of values (archive records, cursors): versioned by its first byte, bounded,
+ * little-endian. decode borrows text and blobs from `data`. DR_CORRUPT on anything malformed. */
+void dr_values_encode(const struct dr_value *v, uint32_t count, struct dr_str *out);
+DR_MUST enum dr_code dr_values_decode(const void *data, size_t bytes, struct dr_value *v,
+                                      uint32_t count_max, uint32_t *count_out, struct dr_err *err);
+
+/* The documented 64-bit hash of hash-sharded collections of our own stores: XXH64 with seed 0 over
+ * the encoded single value (dr_values_encode of it, REAL that is integral counted as INT), taken as
+ * a signed integer. Stable for ever: chunk bounds are compared with it. */
+int64_t dr_value_hash(const struct dr_value *v);
+
+#endif

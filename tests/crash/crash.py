@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Kill drover with SIGKILL at every named fault point and at random moments, go on, compare.
+
+usage: crash.py BUILD [--random N] [--rows N] [--seed N] [--only POINT]
+
+Each trial starts from the same sample cluster. After the kill the operation is continued until it
+ends; then everything selected must be gone and nothing else, exactly as after an undisturbed run.
+Then the operation is rolled back (killed there too, in the trials that say so) and every shard must be
+byte for byte what it was, by the SHA3 of SQLite's own shell. A failing trial prints its seed.
+"""
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+SHARDS = ("s1", "s2", "s3", "s4")
+TRIES_MAX = 20
+TRIAL_SECONDS_MAX = 120
+
+
+class Failed(Exception):
+    pass
+
+
+class Bench:
+    def __init__(self, build, rows):
+        self.drover = os.path.join(build, "drover")
+        self.top = tempfile.mkdtemp(prefix="drover-crash.")
+        self.pristine = os.path.join(self.top, "pristine")
+        subprocess.run([os.path.join(build, "drover-sample"), self.pristine, str(rows)], check=True)
+        self.acme = self.sums(self.pristine, "acme.%")
+        self.globex = self.sums(self.pristine, "globex.%")
+        self.count = 0
+
+    def sums(self, cluster, like):
+        out = []
+        for shard in SHARDS:
+            run = subprocess.run(
+                ["sqlite3", os.path.join(cluster, shard + ".db"), ".sha3sum --sha3-256 " + like],
+                check=True, capture_output=True, text=True)
+            out.append(run.stdout)
+        return out
+
+    def rows_left(self, cluster):
+        left = 0
+        for shard in SHARDS:
+            path = os.path.join(cluster, shard + ".db")
+            names = subprocess.run(
+                ["sqlite3", path,
+                 "SELECT name FROM sqlite_master WHERE type='table' AND name LIKE 'acme.%'"],
+                check=True, capture_output=True, text=True).stdout.split()
+            for name in names:
+                left += int(subprocess.run(
+                    ["sqlite3", path, f'SELECT count(*) FROM "{name}"'],
+                    check=True, capture_output=True, text=True).stdout)
+        return left
+
+
+class Trial:
+    """One cluster, one data folder, one operation."""
+
+    def __init__(self, bench, name, irreversible=False):
+        self.bench = bench
+        self.name = name
+        self.dir = os.path.join(bench.top, "trial")
+        shutil.rmtree(self.dir, ignore_errors=True)
+        shutil.copytree(bench.pristine, self.dir)
+        self.data = os.path.join(self.dir, "data")
+        self.job = os.path.join(self.dir, "job.json")
+        with open(self.job, "w", encoding="utf-8") as f:
+            f.write('{"kind": "tenant.drop", "store": "sqlite:%s/cluster.db", "database": "acme",'
+                    ' "irreversible": %s, "tuning": {"batch_items_max": 100}}'
+                    % (self.dir, "true" if irreversible else "false"))
+
+    def start(self, args, env=None):
+        full = dict(os.environ, **(env or {}))
+        return subprocess.Popen(
+            [self.bench.drover, "--data", self.data, "--quiet"] + args,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=full, text=True)
+
+    def finish(self, process):
+        try:
+            out, _ = process.communicate(timeout=TRIAL_SECONDS_MAX)
+        except subprocess.TimeoutExpired as e:
+            process.kill()
+            out, _ = process.communicate()
+            raise Failed(f"did not end within {TRIAL_SECONDS_MAX} s: {out}") from e
+        return process.returncode, out
+
+    def run_args(self):
+        """A killed start may or may not have stored the operation: look, as a person would."""
+        code, out = self.finish(self.start(["status", "1"]))
+        if code == 11:
+            return ["run", self.job, "--yes"]
+        if code != 0:
+            raise Failed(f"status: exit {code}: {out}")
+        return ["run", "1", "--yes"]
+
+    def go_on(self, args_of, wanted):
+        """Continue until the ending is reached; every attempt must at least get further or end."""
+        for _ in range(TRIES_MAX):
+            code, out = self.finish(self.start(args_of()))
+            if code in wanted:
+                return
+            if code < 0:
+                continue
+            raise Failed(f"{args_of()}: exit {code}: {out}")
+        raise Failed("never ended")
+
+    def check_gone(self):
+        left = self.bench.rows_left(self.dir)
+        if left:
+            raise Failed(f"{left} rows are left")
+        if self.bench.sums(self.dir, "globex.%") != self.bench.globex:
+            raise Failed("the neighbour was touched")
+
+    def check_back(self):
+        if self.bench.sums(self.dir, "acme.%") != self.bench.acme:
+            raise Failed("the rollback did not restore byte for byte")
+        if self.bench.sums(self.dir, "globex.%") != self.bench.globex:
+            raise Failed("the neighbour was touched by the rollback")
+
+    def rollback_args(self):
+        return ["rollback", "1", "--yes"]
+
+
+def learn_points(bench):
+    """One undisturbed run and rollback: which fault points are passed, and how long each takes."""
+    trial = Trial(bench, "undisturbed")
+    log = os.path.join(bench.top, "points")
+    took = []
+    points = []
+    for args, wanted in ((["run", trial.job, "--yes"], 0), (trial.rollback_args(), 10)):
+        if os.path.exists(log):
+            os.unlink(log)
+        begin = time.monotonic()
+        code, out = trial.finish(trial.start(args, {"DROVER_FAULT_LOG": log}))
+        took.append(time.monotonic() - begin)
+        if code not in (0, wanted):
+            raise Failed(f"undisturbed {args}: exit {code}: {out}")
+        if wanted == 0:
+            trial.check_gone()
+        else:
+            trial.check_back()
+        with open(log, encoding="utf-8") as f:
+            points.append(sorted(set(f.read().split())))
+    return points, took
+
+
+def at_point(bench, point, nth, in_rollback):
+    trial = Trial(bench, f"{point}@{nth}")
+    fault = {"DROVER_FAULT": f"{point}@{nth}=kill"}
+    if in_rollback:
+        code, out = trial.finish(trial.start(["run", trial.job, "--yes"]))
+        if code != 0:
+            raise Failed(f"run: exit {code}: {out}")
+        code, out = trial.finish(trial.start(trial.rollback_args(), fault))
+        if code not in (-signal.SIGKILL, 0, 10):
+            raise Failed(f"rollback: exit {code}: {out}")
+        was_killed = code == -signal.SIGKILL
+    else:
+        code, out = trial.finish(trial.start(["run", trial.job, "--yes"], fault))
+        if code not in (-signal.SIGKILL, 0):
+            raise Failed(f"run: exit {code}: {out}")
+        was_killed = code == -signal.SIGKILL
+        trial.go_on(trial.run_args, (0,))
+        trial.check_gone()
+    trial.go_on(trial.rollback_args, (0, 10))
+    trial.check_back()
+    return was_killed
+
+
+def at_random(bench, rng, took):
+    irreversible = rng.random() < 0.15
+    trial = Trial(bench, "random", irreversible)
+    kills = 0
+    for _ in range(rng.randint(1, 3)):
+        process = trial.start(trial.run_args())
+        time.sleep(rng.uniform(0, took[0]))
+        kills += process.poll() is None
+        process.kill()
+        trial.finish(process)
+    if not irreversible and rng.random() < 0.3 and trial.run_args()[1] == "1":
+        pass  # roll back from the middle
+    else:
+        trial.go_on(trial.run_args, (0,))
+        trial.check_gone()
+    if irreversible:
+        return kills
+    for _ in range(rng.randint(0, 2)):
+        process = trial.start(trial.rollback_args())
+        time.sleep(rng.uniform(0, took[1]))
+        kills += process.poll() is None
+        process.kill()
+        trial.finish(process)
+    trial.go_on(trial.rollback_args, (0, 10))
+    trial.check_back()
+    return kills
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("build")
+    p.add_argument("--random", type=int, default=200)
+    p.add_argument("--rows", type=int, default=4000)
+    p.add_argument("--seed", type=int, default=int(time.time()))
+    p.add_argument("--only")
+    args = p.parse_args()
+    bench = Bench(os.path.abspath(args.build), args.rows)
+    passed = failed = kills = 0
+    try:
+        points, took = learn_points(bench)
+        print(f"crash: {len(points[0])} fault points in a run, {len(points[1])} in a rollback")
+        for in_rollback in (False, True):
+            for point in points[in_rollback]:
+                if args.only and args.only != point:
+                    continue
+                for nth in (1, 4):
+                    try:
+                        killed = at_point(bench, point, nth, in_rollback)
+                        if nth == 1 and not killed:
+                            raise Failed("the armed point did not kill")
+                        passed += 1
+                        kills += killed
+                    except Failed as e:
+                        failed += 1
+                        where = "rollback" if in_rollback else "run"
+                        print(f"crash: FAILED at {point}@{nth} in the {where}: {e}")
+        rng = random.Random(args.seed)
+        goal = 0 if args.only else args.random
+        at_point_kills = kills
+        while kills - at_point_kills < goal:
+            state = rng.getrandbits(48)
+            try:
+                kills += at_random(bench, random.Random(state), took)
+                passed += 1
+            except Failed as e:
+                failed += 1
+                print(f"crash: FAILED at random, trial seed {state}: {e}")
+                if failed > 5:
+                    break
+        print(f"crash: {kills} kills, {kills - at_point_kills} of them at random (seed {args.seed})")
+    finally:
+        shutil.rmtree(bench.top, ignore_errors=True)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# A build without the SQLite store still builds, says so, and refuses its URLs with one clear line.
+set -eu
+cd "$(dirname "$0")/../.."
+cmake -S . -B build/bare -DDROVER_STORE_SQLITE=OFF -DDROVER_WERROR=ON >/dev/null
+cmake --build build/bare -j "$(nproc)" --target drover >/dev/null
+build/bare/drover --version | grep -q memory
+! build/bare/drover --version | grep -qw sqlite
+job=$(mktemp)
+trap 'rm -f "$job"' EXIT
+echo '{"kind": "tenant.drop", "store": "sqlite:/nowhere.db", "database": "acme"}' >"$job"
+code=0
+out=$(build/bare/drover plan "$job" 2>&1) || code=$?
+[ "$code" = 4 ] || { echo "exit $code instead of 4: $out"; exit 1; }
+echo "$out" | grep -q sqlite

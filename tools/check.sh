@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# `make check`: formatter, layers, style, cppcheck, clang-tidy. Names each and stops at none, so that
+# one run shows everything.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+fail=0
+run() {
+    name=$1
+    shift
+    if ! "$@"; then
+        echo "check: $name failed" >&2
+        fail=1
+    fi
+}
+all=$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
+# shellcheck disable=SC2086
+run format clang-format --dry-run --Werror $all
+run layers tools/check_layers.sh src
+run layers-self tools/check_layers_test.sh
+run style tools/check_style.sh
+cmake -S . -B build/check -DCMAKE_C_COMPILER=clang -DDROVER_TESTS=ON -DDROVER_FAULTS=ON \
+    -DDROVER_BENCH=ON >/dev/null || exit 1
+run cppcheck cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr \
+    --enable=warning,portability --suppress=missingIncludeSystem \
+    --suppress=normalCheckLevelMaxBranches -D_GNU_SOURCE -DDROVER_FAULTS -DDROVER_STORE_SQLITE \
+    -DDROVER_VERSION='"x"' -Isrc -j "$(nproc)" src
+run clang-tidy sh -c "git ls-files --cached --others --exclude-standard 'src/*.c' |
+    xargs -P $(nproc) -n 4 clang-tidy --quiet -p build/check 2>/dev/null"
+[ "$fail" = 0 ] && echo "check: all clean"
+exit "$fail"
