@@ -26,6 +26,6 @@ run cppcheck cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr \
     --suppress=normalCheckLevelMaxBranches -D_GNU_SOURCE -DDROVER_FAULTS -DDROVER_STORE_SQLITE \
     -DDROVER_VERSION='"x"' -Isrc -j "$(nproc)" src
 run clang-tidy sh -c "git ls-files --cached --others --exclude-standard 'src/*.c' |
-    xargs -P $(nproc) -n 4 clang-tidy --quiet -p build/check 2>/dev/null"
+    xargs -P $(nproc) -n 1 clang-tidy --quiet -p build/check 2>/dev/null"
 [ "$fail" = 0 ] && echo "check: all clean"
 exit "$fail"

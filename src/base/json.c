@@ -428,7 +428,7 @@ enum dr_code dr_jr_finish(struct dr_jr *r)
         return r->rc;
     }
     /* jansson's iterator wants a pointer to non-const, but only reads through it. */
-    json_t *object = (json_t *)(uintptr_t)r->object;
+    json_t *object = (json_t *)r->object;
     for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at)) {
         const char *key = json_object_iter_key(at);
         if (is_known(r, key)) {

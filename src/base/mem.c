@@ -64,6 +64,9 @@ void *dr_calloc(size_t count, size_t bytes_each)
     if (count == 0 || bytes_each == 0) {
         return calloc(1, 1);
     }
+    if (bytes_each > SIZE_MAX / count) { /* libc knows it too, but a sanitizer's one aborts */
+        return NULL;
+    }
     return calloc(count, bytes_each);
 }
 

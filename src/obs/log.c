@@ -72,8 +72,10 @@ static void put_bytes(struct text_buf *b, const char *data, size_t bytes)
         b->is_full = true;
         return;
     }
-    memcpy(b->data + b->len, data, bytes);
-    b->len += bytes;
+    if (bytes > 0) {
+        memcpy(b->data + b->len, data, bytes);
+        b->len += bytes;
+    }
 }
 
 static void put_text(struct text_buf *b, const char *text)
@@ -231,10 +233,6 @@ static long long take_signed(char size, va_list *args)
         return va_arg(*args, long);
     case 'L':
         return va_arg(*args, long long);
-    case 'z':
-        return va_arg(*args, ssize_t);
-    case 'j':
-        return va_arg(*args, intmax_t);
     default:
         return va_arg(*args, int);
     }
@@ -247,14 +245,13 @@ static unsigned long long take_unsigned(char size, va_list *args)
         return va_arg(*args, unsigned long);
     case 'L':
         return va_arg(*args, unsigned long long);
-    case 'z':
-        return va_arg(*args, size_t);
-    case 'j':
-        return va_arg(*args, uintmax_t);
     default:
         return va_arg(*args, unsigned);
     }
 }
+
+_Static_assert(sizeof(size_t) == sizeof(long) && sizeof(intmax_t) == sizeof(long),
+               "read_size() takes z and j for l");
 
 /* Reads "h", "hh", "l", "ll", "z", "j" and tells it in one letter, 'L' for "ll", 0 for none. */
 static char read_size(const char **at)
@@ -267,7 +264,7 @@ static char read_size(const char **at)
         size = 'h';
         *at += 2;
     } else if (**at == 'l' || **at == 'h' || **at == 'z' || **at == 'j') {
-        size = **at;
+        size = **at == 'h' ? 'h' : 'l';
         *at += 1;
     }
     return size;
