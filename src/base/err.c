@@ -121,9 +121,9 @@ void dr_wrap(struct dr_err *err, const char *fmt, ...)
     memcpy(err->msg, text, sizeof text);
 }
 
-enum dr_code dr_fail_nomem(struct dr_err *err)
+void dr_note_nomem(struct dr_err *err)
 {
-    return dr_fail(err, DR_NOMEM, "out of memory; free memory and try again");
+    (void)dr_fail(err, DR_NOMEM, "out of memory; free memory and try again");
 }
 
 enum dr_code dr_fail_errno(struct dr_err *err, int errno_value, const char *what, const char *path)

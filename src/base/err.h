@@ -68,8 +68,13 @@ enum dr_code dr_fail(struct dr_err *err, enum dr_code code, const char *fmt, ...
 /* Put "prefix: " in front of the message, so the text reads from general to particular. */
 void dr_wrap(struct dr_err *err, const char *fmt, ...) DR_PRINTF(2, 3);
 
-/* Out of memory, with a fixed text. */
-enum dr_code dr_fail_nomem(struct dr_err *err);
+/* Out of memory, with a fixed text. Inline, so that compilers and analysers see what it returns. */
+void dr_note_nomem(struct dr_err *err);
+static inline enum dr_code dr_fail_nomem(struct dr_err *err)
+{
+    dr_note_nomem(err);
+    return DR_NOMEM;
+}
 
 /* Translate an errno of a file operation on `path` ("write", "open", ...), with the remedy for a
  * full disk, a missing permission or a read-only file system in the message. */

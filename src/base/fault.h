@@ -25,8 +25,8 @@ uint64_t dr_fault_io_at(uint64_t n);
 int dr_fault_io_pass(
     void); /* 0, or an errno to fail with; base/file.c asks before each operation */
 #else
-#define dr_fault_pass(name, err) ((void)(err), DR_OK)
-#define dr_fault_mark(name) ((void)0)
+#define dr_fault_pass(name, err) ((void)(name), (void)(err), (enum dr_code)DR_OK)
+#define dr_fault_mark(name) ((void)(name))
 #define dr_fault_io_pass() (0)
 #endif
 

@@ -190,6 +190,48 @@ void dr_jr_init(struct dr_jr *r, const json_t *j, const char *path, struct dr_er
     }
 }
 
+/* Levenshtein distance; keys longer than the table are never "near". */
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t a_len = strlen(a);
+    size_t b_len = strlen(b);
+    if (a_len > DISTANCE_KEY_BYTES_MAX || b_len > DISTANCE_KEY_BYTES_MAX) {
+        return SIZE_MAX;
+    }
+    size_t row[DISTANCE_KEY_BYTES_MAX + 1];
+    for (size_t j = 0; j <= b_len; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; i <= a_len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b_len; j++) {
+            size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+            size_t remove_or_add = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            diagonal = row[j];
+            row[j] = replace < remove_or_add ? replace : remove_or_add;
+        }
+    }
+    return row[b_len];
+}
+
+/* A key is missing: most likely it stands there misspelt, which helps more to know. */
+static void refuse_missing(struct dr_jr *r, const char *key)
+{
+    json_t *object = (json_t *)r->object;
+    for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at)) {
+        const char *other = json_object_iter_key(at);
+        size_t distance = edit_distance(other, key);
+        if (distance <= DISTANCE_MAX && distance < strlen(key)) {
+            char shown[SHOWN_BYTES];
+            r->rc = dr_fail(r->err, DR_INPUT, "%s: unknown key \"%s\" (did you mean \"%s\"?)",
+                            r->path, show_text(other, shown, sizeof shown), key);
+            return;
+        }
+    }
+    r->rc = dr_fail(r->err, DR_INPUT, "%s: key \"%s\" is missing", r->path, key);
+}
+
 /* Note the key as known and look it up; NULL when absent or when a mistake was made before. */
 static const json_t *get_value(struct dr_jr *r, const char *key, bool is_required)
 {
@@ -200,7 +242,7 @@ static const json_t *get_value(struct dr_jr *r, const char *key, bool is_require
     r->known[r->known_count++] = key;
     const json_t *value = json_object_get(r->object, key);
     if (value == NULL && is_required) {
-        r->rc = dr_fail(r->err, DR_INPUT, "%s: key \"%s\" is missing", r->path, key);
+        refuse_missing(r, key);
     }
     return value;
 }
@@ -359,31 +401,6 @@ bool dr_jr_duration(struct dr_jr *r, const char *key, bool is_required, uint64_t
     }
     *ms_out = (uint64_t)(seconds * 1000.0 + 0.5);
     return true;
-}
-
-/* Levenshtein distance; keys longer than the table are never "near". */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t a_len = strlen(a);
-    size_t b_len = strlen(b);
-    if (a_len > DISTANCE_KEY_BYTES_MAX || b_len > DISTANCE_KEY_BYTES_MAX) {
-        return SIZE_MAX;
-    }
-    size_t row[DISTANCE_KEY_BYTES_MAX + 1];
-    for (size_t j = 0; j <= b_len; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-            size_t remove_or_add = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            diagonal = row[j];
-            row[j] = replace < remove_or_add ? replace : remove_or_add;
-        }
-    }
-    return row[b_len];
 }
 
 /* The known key most like `key`, or NULL. A distance as long as the key would match anything. */
