@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SQLite as a store: a plain file, or a layout file that names shard files.
+ *
+ * `sqlite:PATH`. A file with a table drover_shards is a layout file; ARCHITECTURE.md ("Sharded
+ * SQLite") shows its tables. Any other file is one node "main" with the database "main". */
+#ifndef DR_STORE_SQLITE_SQLITE_STORE_H
+#define DR_STORE_SQLITE_SQLITE_STORE_H
+
+#include "store/store.h"
+
+const struct dr_store_ops *dr_store_sqlite_ops(void);
+
+#endif

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The thick wrapper around adapters: finding one by scheme, checking arguments and answers. */
+#include "store/store.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "obs/log.h"
+#ifdef DROVER_FAULTS
+#include "store/fault/fault_store.h"
+#endif
+#include "store/memory/memory_store.h"
+#ifdef DROVER_STORE_SQLITE
+#include "store/sqlite/sqlite_store.h"
+#endif
+
+enum { SURVEY_BLOCK_BYTES = 64 * 1024, SCHEME_BYTES_MAX = 32, URL_BYTES_MAX = 4096 };
+
+struct dr_store {
+    const struct dr_store_ops *ops;
+    void *impl;
+    char *shown_url;
+};
+
+static const struct dr_store_ops *(*const adapters[])(void) = {
+#ifdef DROVER_STORE_SQLITE
+    dr_store_sqlite_ops,
+#endif
+    dr_store_memory_ops,
+#ifdef DROVER_FAULTS
+    dr_store_fault_ops,
+#endif
+};
+
+enum { ADAPTERS = sizeof adapters / sizeof adapters[0] };
+
+const char *dr_store_schemes(void)
+{
+    return ""
+#ifdef DROVER_STORE_SQLITE
+           "sqlite "
+#endif
+           "memory"
+#ifdef DROVER_FAULTS
+           " fault"
+#endif
+        ;
+}
+
+static const struct dr_store_ops *find_ops(const char *scheme)
+{
+    for (size_t i = 0; i < ADAPTERS; i++) {
+        const struct dr_store_ops *ops = adapters[i]();
+        if (strcmp(ops->scheme, scheme) == 0) {
+            return ops;
+        }
+    }
+    return NULL;
+}
+
+enum dr_code dr_store_open(const char *url, struct dr_store **out, struct dr_err *err)
+{
+    char scheme[SCHEME_BYTES_MAX];
+    char shown[URL_BYTES_MAX];
+    *out = NULL;
+    const char *colon = strchr(url, ':');
+    size_t length = colon == NULL ? 0 : (size_t)(colon - url);
+    if (length == 0 || length >= sizeof scheme || strlen(url) >= URL_BYTES_MAX) {
+        return dr_fail(err, DR_INPUT,
+                       "\"%.64s\" is no store URL; write for example sqlite:/path/to/file.db", url);
+    }
+    memcpy(scheme, url, length);
+    scheme[length] = '\0';
+    const struct dr_store_ops *ops = find_ops(scheme);
+    if (ops == NULL) {
+        return dr_fail(err, DR_INPUT, "this build knows no store \"%s\"; it has: %s", scheme,
+                       dr_store_schemes());
+    }
+    struct dr_store *s = dr_calloc(1, sizeof *s);
+    if (s == NULL) {
+        return dr_fail_nomem(err);
+    }
+    s->ops = ops;
+    s->shown_url = dr_strdup(dr_url_redact(url, shown, sizeof shown));
+    enum dr_code rc = s->shown_url == NULL ? dr_fail_nomem(err) : ops->open(url, &s->impl, err);
+    if (rc != DR_OK) {
+        dr_free(s->shown_url);
+        dr_free(s);
+        return rc;
+    }
+    *out = s;
+    return DR_OK;
+}
+
+void dr_store_close(struct dr_store *s)
+{
+    if (s != NULL) {
+        s->ops->close(s->impl);
+        dr_free(s->shown_url);
+        dr_free(s);
+    }
+}
+
+uint32_t dr_store_can(const struct dr_store *s)
+{
+    return s->ops->can;
+}
+
+const char *dr_store_url(const struct dr_store *s)
+{
+    return s->shown_url;
+}
+
+static enum dr_code need(const struct dr_store *s, uint32_t can, const char *what,
+                         struct dr_err *err)
+{
+    return (s->ops->can & can) == can
+               ? DR_OK
+               : dr_fail(err, DR_UNSUPPORTED, "%s: this store cannot %s", s->shown_url, what);
+}
+
+/* A range that drover itself has put together wrongly must not reach a store. */
+static enum dr_code check_range(const struct dr_range *r, struct dr_err *err)
+{
+    bool is_shard = r->access == DR_BY_SHARD_RANGE || r->access == DR_BY_SHARD_HASHED;
+    if (r->node == NULL || r->collection == NULL || strchr(r->collection, '.') == NULL) {
+        return dr_fail(err, DR_INPUT, "a range needs a node and a collection \"database.name\"");
+    }
+    if (is_shard && (r->key_count == 0 || r->key_count > DR_KEY_PARTS_MAX ||
+                     r->from.parts > r->key_count || r->upto.parts > r->key_count)) {
+        return dr_fail(err, DR_INPUT, "%s: a chunk's bounds do not fit its shard key",
+                       r->collection);
+    }
+    if (is_shard && r->from.parts > 0 && r->upto.parts > 0 &&
+        dr_bound_compare(&r->from, &r->upto) >= 0) {
+        return dr_fail(err, DR_INPUT, "%s: a chunk ends before it begins", r->collection);
+    }
+    if (r->access == DR_BY_INDEX && r->index == NULL) {
+        return dr_fail(err, DR_INPUT, "%s: a walk by index without the index's name",
+                       r->collection);
+    }
+    return DR_OK;
+}
+
+enum dr_code dr_store_survey(struct dr_store *s, const char *database,
+                             const struct dr_filter *filter, struct dr_survey **out,
+                             struct dr_err *err)
+{
+    *out = NULL;
+    struct dr_survey *survey = dr_calloc(1, sizeof *survey);
+    if (survey == NULL) {
+        return dr_fail_nomem(err);
+    }
+    survey->arena = dr_arena_create(SURVEY_BLOCK_BYTES);
+    survey->database = survey->arena == NULL ? NULL : dr_arena_strdup(survey->arena, database);
+    enum dr_code rc = survey->database == NULL
+                          ? dr_fail_nomem(err)
+                          : s->ops->survey(s->impl, survey->database, filter, survey, err);
+    if (rc != DR_OK) {
+        dr_survey_destroy(survey);
+        return rc;
+    }
+    *out = survey;
+    return DR_OK;
+}
+
+enum dr_code dr_store_epoch(struct dr_store *s, const char *collection, uint64_t *epoch_out,
+                            struct dr_err *err)
+{
+    *epoch_out = 0;
+    return s->ops->epoch(s->impl, collection, epoch_out, err);
+}
+
+enum dr_code dr_store_health(struct dr_store *s, const char *node, struct dr_health *out,
+                             struct dr_err *err)
+{
+    *out = (struct dr_health){0};
+    return s->ops->health(s->impl, node, out, err);
+}
+
+enum dr_code dr_store_count(struct dr_store *s, const struct dr_range *range, uint64_t *rows_out,
+                            struct dr_err *err)
+{
+    *rows_out = 0;
+    enum dr_code rc = need(s, DR_CAN_COUNT, "count a range", err);
+    rc = rc == DR_OK ? check_range(range, err) : rc;
+    return rc == DR_OK ? s->ops->count(s->impl, range, rows_out, err) : rc;
+}
+
+enum dr_code dr_store_scan(struct dr_store *s, const struct dr_range *range,
+                           const struct dr_budget *budget, const struct dr_cursor *from,
+                           struct dr_batch *batch, struct dr_err *err)
+{
+    assert(budget->items_max > 0);
+    dr_batch_reset(batch);
+    enum dr_code rc = check_range(range, err);
+    if (rc == DR_OK) {
+        rc = s->ops->scan(s->impl, range, budget, from, batch, err);
+    }
+    if (rc != DR_OK) {
+        dr_batch_reset(batch); /* half a batch is no batch */
+        return rc;
+    }
+    assert(batch->count <= budget->items_max);
+    assert(batch->count > 0 || batch->is_end);
+    return DR_OK;
+}
+
+enum dr_code dr_store_erase(struct dr_store *s, const struct dr_range *range,
+                            const struct dr_batch *batch, struct dr_tally *tally_out,
+                            struct dr_err *err)
+{
+    *tally_out = (struct dr_tally){0};
+    enum dr_code rc = check_range(range, err);
+    if (rc == DR_OK && batch->count > 0) {
+        rc = s->ops->erase(s->impl, range, batch, tally_out, err);
+        assert(rc != DR_OK ||
+               tally_out->erased + tally_out->absent + tally_out->changed == batch->count);
+    }
+    return rc;
+}
+
+enum dr_code dr_store_probe(struct dr_store *s, const struct dr_range *range,
+                            const struct dr_batch *batch, struct dr_tally *tally_out,
+                            struct dr_err *err)
+{
+    *tally_out = (struct dr_tally){0};
+    enum dr_code rc = check_range(range, err);
+    if (rc == DR_OK && batch->count > 0) {
+        rc = s->ops->probe(s->impl, range, batch, tally_out, err);
+        assert(rc != DR_OK ||
+               tally_out->same + tally_out->absent + tally_out->changed == batch->count);
+    }
+    return rc;
+}
+
+enum dr_code dr_store_restore(struct dr_store *s, const struct dr_range *range,
+                              const struct dr_batch *batch, struct dr_tally *tally_out,
+                              struct dr_err *err)
+{
+    *tally_out = (struct dr_tally){0};
+    enum dr_code rc = need(s, DR_CAN_RESTORE, "put items back", err);
+    if (rc == DR_OK && batch->count > 0) {
+        rc = s->ops->restore(s->impl, range, batch, tally_out, err);
+        assert(rc != DR_OK ||
+               tally_out->restored + tally_out->same + tally_out->conflicts == batch->count);
+    }
+    return rc;
+}
+
+enum dr_code dr_store_command(struct dr_store *s, const char *node, const char *text,
+                              struct dr_err *err)
+{
+    enum dr_code rc = need(s, DR_CAN_COMMAND, "run commands", err);
+    return rc == DR_OK ? s->ops->command(s->impl, node, text, err) : rc;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs the one list of promises on every store adapter this build has. */
+#include <stdio.h>
+#include <string.h>
+
+#include "conform/conform.h"
+
+enum { TESTS_MAX = 128 };
+
+/* Copies the tests, because each run gives them another fixture as their first state. */
+static int run_list(const char *what, const struct CMUnitTest *list, size_t count,
+                    const struct conform_fixture *f)
+{
+    struct CMUnitTest test[TESTS_MAX];
+    char name[96];
+    assert_true(count <= TESTS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        test[i] = list[i];
+        test[i].initial_state = (void *)(uintptr_t)f;
+    }
+    (void)snprintf(name, sizeof name, "%s: %s", f->name, what);
+    int failed = _cmocka_run_group_tests(name, test, count, NULL, NULL);
+    (void)printf("conform: %s: %zu promises, %d broken\n", name, count, failed);
+    return failed;
+}
+
+static int run_promises(const struct conform_fixture *f)
+{
+    return run_list("looking", conform_reading, conform_reading_count, f) +
+           run_list("changing", conform_changing, conform_changing_count, f);
+}
+
+int main(void)
+{
+    int failed = run_promises(&conform_memory);
+    failed += run_list("own functions", conform_memory_alone, conform_memory_alone_count,
+                       &conform_memory);
+#ifdef DROVER_STORE_SQLITE
+    failed += run_promises(&conform_sqlite_plain);
+    failed += run_promises(&conform_sqlite_sharded);
+#endif
+#ifdef DROVER_FAULTS
+    struct conform_fixture wrapped = conform_memory;
+    wrapped.name = "fault over memory";
+    wrapped.prefix = "fault:none|";
+    failed += run_promises(&wrapped);
+    failed += run_list("faults", conform_faults, conform_faults_count, &conform_memory);
+#ifdef DROVER_STORE_SQLITE
+    wrapped = conform_sqlite_sharded;
+    wrapped.name = "fault over sqlite";
+    wrapped.prefix = "fault:erase=none@1+1000;;*=delay:0@3|";
+    failed += run_promises(&wrapped);
+    failed += run_list("faults", conform_faults, conform_faults_count, &conform_sqlite_sharded);
+#endif
+#endif
+    return failed == 0 ? 0 : 1;
+}
