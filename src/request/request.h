@@ -78,5 +78,7 @@ DR_MUST enum dr_code dr_request_guard(const struct dr_request *r, const struct d
 const struct dr_filter *dr_request_filter(const struct dr_request *r);
 /* What the operator types to confirm: the database, or database.collection. Arena-owned. */
 const char *dr_request_target(const struct dr_request *r);
+/* Names of the kinds known, separated by spaces: "tenant.drop purge". */
+const char *dr_request_kinds(void);
 
 #endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What one kind of request must say of itself, and the checks that kinds share. */
+#ifndef DR_REQUEST_REQUEST_PRIVATE_H
+#define DR_REQUEST_REQUEST_PRIVATE_H
+
+#include "request/request.h"
+
+enum { DR_REQUEST_NAME_BYTES_MAX = 120, DR_REQUEST_NOTE_BYTES_MAX = 1000 };
+
+struct dr_request_kind {
+    const char *name;
+    /* Read the kind's own keys into r->u. A mistake sticks in `jr`, or is returned. */
+    enum dr_code (*parse)(struct dr_jr *jr, struct dr_request *r, struct dr_err *err);
+    /* Guards of this kind beside protected names of database and collections. */
+    enum dr_code (*guard)(const struct dr_request *r, struct dr_err *err);
+    /* The n-th collection the request names, or NULL behind the last one. */
+    const char *(*collection)(const struct dr_request *r, uint32_t n);
+    const struct dr_filter *(*filter)(const struct dr_request *r);
+    /* Arena-owned text to confirm with; NULL when memory is short. */
+    const char *(*make_target)(const struct dr_request *r);
+};
+
+const struct dr_request_kind *dr_request_kind_tenant_drop(void);
+const struct dr_request_kind *dr_request_kind_purge(void);
+
+/* A required name of a database or collection, copied into the arena. */
+void dr_request_read_name(struct dr_jr *jr, const char *key, struct dr_arena *a, const char **out);
+/* The same check for a name that is no value of a key of its own; `where` is its path. */
+DR_MUST enum dr_code dr_request_check_name(const char *where, const char *name, struct dr_err *err);
+
+#endif
