@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of a plan: picks (what is done to one collection) and runs (equal steps in a row).
+ *
+ * A plan keeps no steps. It keeps a few runs, and step k of a run is computed from the survey when
+ * the iterator comes to it: a million steps cost the memory of one. */
+#ifndef DR_PLAN_PLAN_PRIVATE_H
+#define DR_PLAN_PLAN_PRIVATE_H
+
+#include "plan/plan.h"
+
+/* What a run of steps does to its collection. */
+enum dr_role {
+    DR_ROLE_MAKE_INDEX,
+    DR_ROLE_ERASE,
+    DR_ROLE_VERIFY,
+    DR_ROLE_DROP_INDEX,
+    DR_ROLE_DROP_COLLECTION
+};
+
+/* Collections others refer to are erased, and dropped, one stage after those that refer. */
+enum {
+    DR_STAGE_MAKE_INDEX = 0,
+    DR_STAGE_ERASE = 1,
+    DR_STAGE_ERASE_REFERRED = 2,
+    DR_STAGE_VERIFY = 3,
+    DR_STAGE_DROP_INDEX = 4,
+    DR_STAGE_DROP = 5,
+    DR_STAGE_DROP_REFERRED = 6
+};
+
+/* One collection and how it is worked on. Everything is owned by the plan's arena or borrowed from
+ * request and survey. */
+struct dr_pick {
+    const struct dr_collection *collection;
+    struct dr_plan_part part;
+    const struct dr_filter *filter; /* NULL: everything */
+    enum dr_access access;
+    const char *index;        /* DR_BY_INDEX */
+    uint64_t work_count;      /* erase steps; as many verify steps */
+    bool is_estimate_known;   /* no count of a step failed */
+    bool is_by_node;          /* a step per node; otherwise one per chunk */
+    const uint64_t *chunk;    /* chunks that can hold matches; NULL: all */
+    struct dr_chunk *by_node; /* nodes of the chunks, sorted, with the sum of rows; no bounds */
+    uint32_t node_count;
+    const char *make_index; /* commands of the temporary index, or NULL */
+    const char *drop_index;
+    bool is_dropped; /* dropped when verified empty */
+};
+
+struct dr_run {
+    enum dr_role role;
+    uint32_t stage;
+    const struct dr_pick *pick;
+    int64_t first; /* number of its first step */
+    uint64_t count;
+    const struct dr_run *after; /* step k waits for step k of that run, or NULL */
+};
+
+enum { DR_RUNS_PER_PICK = 5 };
+
+struct dr_plan {
+    struct dr_arena *arena;
+    const struct dr_request *request;
+    const struct dr_survey *survey;
+    uint32_t can;
+    const char *target; /* database or database.collection */
+    struct dr_pick *pick;
+    uint32_t pick_count;
+    struct dr_run *run;
+    uint32_t run_count;
+    uint64_t step_count;
+    uint64_t estimated;
+    uint64_t total;
+    bool is_estimate_known;
+    int64_t no_return;
+    uint64_t hash;
+};
+
+/* tenant_drop.c, purge.c: choose p->target and p->pick. */
+enum dr_code dr_plan_tenant_drop(struct dr_plan *p, struct dr_err *err);
+enum dr_code dr_plan_purge(struct dr_plan *p, struct dr_err *err);
+
+/* strategy.c */
+/* Everything of a collection goes. */
+enum dr_code dr_pick_whole(struct dr_plan *p, const struct dr_collection *c, struct dr_pick *pick,
+                           struct dr_err *err);
+/* What a filter selects goes. */
+enum dr_code dr_pick_filtered(struct dr_plan *p, const struct dr_collection *c,
+                              const struct dr_filter *filter, bool wants_temp_index,
+                              struct dr_pick *pick, struct dr_err *err);
+/* A pick without steps, and the reason. */
+enum dr_code dr_pick_nothing(struct dr_plan *p, const struct dr_collection *c, const char *why,
+                             struct dr_pick *pick, struct dr_err *err);
+enum dr_code dr_pick_warn(struct dr_plan *p, struct dr_pick *pick, const char *warning,
+                          struct dr_err *err);
+
+/* What erase (and verify) step k works on: a chunk of the survey, or a node's sum over its chunks.
+ */
+const struct dr_chunk *dr_pick_work(const struct dr_pick *pick, uint64_t k);
+
+/* plan.c: what the survey says against erasing from this collection at all. */
+enum dr_code dr_plan_guard_collection(const struct dr_plan *p, const struct dr_collection *c,
+                                      struct dr_err *err);
+
+/* prune.c: chunks that can hold matches of the filter, found by its terms on the first shard key
+ * field. *is_usable_out is false when no term helps; then nothing else is set. */
+enum dr_code dr_prune_range(struct dr_arena *a, const struct dr_collection *c,
+                            const struct dr_filter *f, bool *is_usable_out,
+                            const uint64_t **chunk_out, uint64_t *count_out, struct dr_err *err);
+enum dr_code dr_prune_hashed(struct dr_arena *a, const struct dr_collection *c,
+                             const struct dr_filter *f, bool *is_usable_out,
+                             const uint64_t **chunk_out, uint64_t *count_out, struct dr_err *err);
+
+/* codec.c: the command of a verify step; dr_free, NULL when memory is short. */
+char *dr_verify_text(const struct dr_range *range);
+
+/* iterate.c: hash over the texts of all steps. */
+enum dr_code dr_plan_compute_hash(const struct dr_plan *p, uint64_t *hash_out, struct dr_err *err);
+
+#endif
