@@ -12,7 +12,8 @@
  * Status of a step moves only through the table in queue/moves.c (drawn there):
  *   created -> leased -> processed; leased -> created (released) | waiting (retry at) |
  *   unknown (probe first) | failed (quarantine); failed -> created (re-driven);
- *   created|waiting -> cancelled (never touched, operation rolled back or stopped);
+ *   created|waiting|unknown -> cancelled (stopped; also never touched and rolled back);
+ *   cancelled -> created (a stopped operation runs again);
  *   processed|touched -> undoing -> undone | undo_failed; undo_failed -> undoing (re-driven). */
 #ifndef DR_QUEUE_QUEUE_H
 #define DR_QUEUE_QUEUE_H
@@ -27,11 +28,19 @@
 
 enum { DR_QUEUE_SCHEMA = 1, DR_NAME_BYTES = 128, DR_REASON_BYTES = 512 };
 
-#define DR_STEP_STATUS_MAP(X)                                                                      \
-    X(CREATED, "created")                                                                          \
-    X(LEASED, "leased") X(WAITING, "waiting") X(UNKNOWN, "unknown") X(FAILED, "failed")            \
-        X(PROCESSED, "processed") X(CANCELLED, "cancelled") X(UNDOING, "undoing")                  \
-            X(UNDONE, "undone") X(UNDO_FAILED, "undo_failed")
+/* clang-format off */
+#define DR_STEP_STATUS_MAP(X)       \
+    X(CREATED, "created")           \
+    X(LEASED, "leased")             \
+    X(WAITING, "waiting")           \
+    X(UNKNOWN, "unknown")           \
+    X(FAILED, "failed")             \
+    X(PROCESSED, "processed")       \
+    X(CANCELLED, "cancelled")       \
+    X(UNDOING, "undoing")           \
+    X(UNDONE, "undone")             \
+    X(UNDO_FAILED, "undo_failed")
+/* clang-format on */
 enum dr_step_status {
 #define X(name, text) DR_S_##name,
     DR_STEP_STATUS_MAP(X)
@@ -51,12 +60,21 @@ enum dr_wish {
 };
 const char *dr_wish_name(enum dr_wish w);
 
-#define DR_OP_STATUS_MAP(X)                                                                        \
-    X(PLANNED, "planned")                                                                          \
-    X(QUEUED, "queued") X(RUNNING, "running") X(PAUSING, "pausing") X(PAUSED, "paused")            \
-        X(STOPPING, "stopping") X(STOPPED, "stopped") X(BLOCKED, "blocked") X(DONE, "done")        \
-            X(ROLLING_BACK, "rolling back") X(ROLLED_BACK, "rolled back")                          \
-                X(ROLLBACK_BLOCKED, "rollback blocked")
+/* clang-format off */
+#define DR_OP_STATUS_MAP(X)                  \
+    X(PLANNED, "planned")                    \
+    X(QUEUED, "queued")                      \
+    X(RUNNING, "running")                    \
+    X(PAUSING, "pausing")                    \
+    X(PAUSED, "paused")                      \
+    X(STOPPING, "stopping")                  \
+    X(STOPPED, "stopped")                    \
+    X(BLOCKED, "blocked")                    \
+    X(DONE, "done")                          \
+    X(ROLLING_BACK, "rolling back")          \
+    X(ROLLED_BACK, "rolled back")            \
+    X(ROLLBACK_BLOCKED, "rollback blocked")
+/* clang-format on */
 enum dr_op_status {
 #define X(name, text) DR_O_##name,
     DR_OP_STATUS_MAP(X)
@@ -160,7 +178,7 @@ struct dr_progress_mark {    /* what a save stores of a step */
     uint64_t archive_frames; /* frames in it whose batch is known to be erased or resolved */
     uint64_t undo_position;  /* undo: frames put back so far, counted from the last */
     uint32_t pass;           /* erase: number of the pass over the range */
-    const void *cursor;      /* opaque */
+    void *cursor;            /* opaque; owned by the lease */
     size_t cursor_len;
 };
 
@@ -187,6 +205,10 @@ struct dr_lease_rules {
     const char *worker;        /* "host:pid:thread" */
     uint32_t lease_ms;         /* default 8000: a dead worker is replaced in under 10 s */
     uint32_t per_node_default; /* steps at once per node where the operation says nothing else */
+    /* May a step of this operation on this node start now? NULL: always. Called by the committer
+     * thread; must not call the queue. */
+    bool (*may_start)(void *arg, int64_t op_id, const char *store_url, const char *node);
+    void *may_start_arg;
 };
 /* Lease up to `max` runnable steps (1 for erase work; more only makes sense for tiny steps):
  * operations by priority, then age; forward steps of the lowest open stage; undo steps in reverse
@@ -258,6 +280,10 @@ DR_MUST enum dr_code dr_queue_texts(struct dr_queue *q, int64_t op_id, char **re
  */
 DR_MUST enum dr_code dr_queue_version(struct dr_queue *q, uint64_t *version_out,
                                       struct dr_err *err);
+/* Can any step of the operation move, now or later, without a person? False for one that has ended,
+ * is paused, or in which everything left waits for a quarantined step. */
+DR_MUST enum dr_code dr_queue_can_move(struct dr_queue *q, int64_t op_id, bool *can_out,
+                                       struct dr_err *err);
 /* Is there anything the owner could do now or later without a person? (runs, retries, undo) */
 DR_MUST enum dr_code dr_queue_is_idle(struct dr_queue *q, bool *idle_out, struct dr_err *err);
 
