@@ -22,8 +22,8 @@ struct dr_pool_config {
     uint32_t lease_ms;                     /* 0: 8000 */
     uint32_t tries_max;                    /* failures in a row before quarantine; 0: 10 */
     uint32_t retry_first_ms, retry_max_ms; /* 0: 200 and 60000 */
-    int64_t until_op; /* return when this operation has ended or is blocked/paused for good;
-                         0: until nothing is left to do */
+    int64_t until_op; /* work on this operation alone, and return when it has ended or is blocked
+                         or paused for good; 0: on all, until nothing is left to do */
     bool is_forever;  /* ignore both and run until asked to stop */
     const atomic_bool *ask_stop; /* set by a signal handler: finish the batch, release, return */
     /* Called by the pool's own caller thread about 5 times a second; may be NULL. */
