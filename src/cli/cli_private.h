@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the verbs share: the context of one invocation and the ways to prepare, run and show an
+ * operation. One thread; the pool has its own. */
+#ifndef DR_CLI_CLI_PRIVATE_H
+#define DR_CLI_CLI_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "cli/cli.h"
+#include "cli/exits.h"
+#include "cli/options.h"
+#include "cli/table.h"
+#include "obs/log.h"
+#include "plan/plan.h"
+#include "queue/queue.h"
+#include "request/request.h"
+#include "store/store.h"
+
+enum { DR_CLI_PAGE = 64 }; /* operations, steps and audit rows read at a time */
+
+struct dr_cli {
+    const struct dr_args *args;
+    const struct dr_command *command;
+    const char *const *word; /* behind the command's name */
+    uint32_t word_count;
+    struct dr_cli_stop *stop;
+    bool is_json, is_quiet, is_yes;
+    const char *data_dir; /* --data, $DROVER_DATA or ./drover-data; nothing is made from it here */
+    enum dr_place place;  /* whom the running call talks to */
+    json_t *config;       /* owns what the next four borrow */
+    struct dr_protect protect;
+    uint32_t threads;       /* 0: the pool's default */
+    const json_t *defaults; /* tuning beneath a job's own; NULL: none */
+    const char *log_file;   /* NULL: standard error */
+    enum dr_log_level log_level;
+    bool is_log_level_given;
+    struct dr_log *log; /* NULL until dr_cli_log */
+    int log_fd;
+    struct dr_queue *queue; /* NULL until dr_cli_queue */
+    char who[DR_NAME_BYTES];
+};
+
+/* --- context.c ---------------------------------------------------------------------------------
+ */
+/* Reads options, environment and configuration; makes nothing. */
+DR_MUST enum dr_code dr_cli_init(struct dr_cli *c, struct dr_err *err);
+void dr_cli_fini(struct dr_cli *c);
+/* Open the data folder's queue once; `must_exist` for verbs that only look or steer. */
+DR_MUST enum dr_code dr_cli_queue(struct dr_cli *c, bool must_exist, struct dr_err *err);
+/* Create the log with `level` unless the operator named one. */
+DR_MUST enum dr_code dr_cli_log(struct dr_cli *c, enum dr_log_level level, struct dr_err *err);
+/* Talk on standard error, nothing with --quiet. */
+void dr_cli_say(const struct dr_cli *c, const char *fmt, ...) DR_PRINTF(2, 3);
+/* Print to standard output and release. A NULL (memory was short) is DR_NOMEM. */
+DR_MUST enum dr_code dr_cli_put_json(json_t *j, struct dr_err *err);
+DR_MUST enum dr_code dr_cli_put_text(struct dr_str *s, struct dr_err *err);
+/* The n-th word as the number of an operation or step. */
+DR_MUST enum dr_code dr_cli_id(const struct dr_cli *c, uint32_t n, int64_t *out,
+                               struct dr_err *err);
+/* Open the existing queue and read the operation that the first word names. */
+DR_MUST enum dr_code dr_cli_op(struct dr_cli *c, struct dr_op *op, struct dr_err *err);
+/* Call `each` for every operation, newest first. */
+DR_MUST enum dr_code dr_cli_each_op(struct dr_cli *c,
+                                    enum dr_code (*each)(void *arg, const struct dr_op *op,
+                                                         struct dr_err *err),
+                                    void *arg, struct dr_err *err);
+/* Call `each` for the steps of an operation, DR_S_COUNT: all; stops when *more turns false. */
+DR_MUST enum dr_code dr_cli_each_step(struct dr_cli *c, int64_t op_id, enum dr_step_status status,
+                                      enum dr_code (*each)(void *arg, const struct dr_step *step,
+                                                           bool *more, struct dr_err *err),
+                                      void *arg, struct dr_err *err);
+
+/* --- confirm.c ---------------------------------------------------------------------------------
+ */
+/* Have the operator type `target` on the terminal; --yes passes, no terminal is DR_REFUSED. `what`
+ * is a sentence: "This erases 400,000 items of acme." */
+DR_MUST enum dr_code dr_cli_confirm(struct dr_cli *c, const char *what, const char *target,
+                                    struct dr_err *err);
+
+/* The same question for a stored operation that was never approved and never ran; else passes. */
+DR_MUST enum dr_code dr_cli_approve_op(struct dr_cli *c, const struct dr_op *op,
+                                       struct dr_err *err);
+
+/* --- job.c -------------------------------------------------------------------------------------
+ */
+struct dr_prepared {
+    json_t *job; /* as given, with what the command line adds; kept for the record */
+    struct dr_request *request;
+    struct dr_store *store;
+    struct dr_survey *survey;
+    struct dr_plan *plan;
+};
+/* Read a job file, "-" is standard input. */
+DR_MUST enum dr_code dr_cli_load_job(struct dr_cli *c, const char *path, json_t **out,
+                                     struct dr_err *err);
+/* Parse, guard, survey, plan: reads only. Takes the reference to `job` in any case. */
+DR_MUST enum dr_code dr_cli_prepare(struct dr_cli *c, json_t *job, const char *name,
+                                    struct dr_prepared *out, struct dr_err *err);
+void dr_cli_prepared_fini(struct dr_prepared *p);
+/* `op_id` 0: a dry run, nothing is stored. */
+DR_MUST enum dr_code dr_cli_print_plan(struct dr_cli *c, const struct dr_prepared *p, int64_t op_id,
+                                       uint64_t steps_max, struct dr_err *err);
+/* Show the plan on the terminal and have it confirmed. */
+DR_MUST enum dr_code dr_cli_approve(struct dr_cli *c, const struct dr_prepared *p,
+                                    struct dr_err *err);
+/* Store the plan in the open queue. */
+DR_MUST enum dr_code dr_cli_put(struct dr_cli *c, const struct dr_prepared *p, enum dr_wish wish,
+                                int64_t *op_id_out, struct dr_err *err);
+/* Plan, approve, store and work on a job; the verb `run` and the short forms. Takes `job`. */
+DR_MUST enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *name, int *exit_out,
+                                    struct dr_err *err);
+
+/* --- follow.c ----------------------------------------------------------------------------------
+ */
+/* Run the pool as owner until the operation ends (0: until nothing is left, or for ever), showing
+ * progress. DR_STOPPED when the operator interrupted it. */
+DR_MUST enum dr_code dr_cli_pool(struct dr_cli *c, int64_t op_id, bool is_forever,
+                                 struct dr_err *err);
+/* Look on while somebody else works on the operation, until it ended or nobody works any more
+ * (*ended_out tells). */
+DR_MUST enum dr_code dr_cli_follow(struct dr_cli *c, int64_t op_id, bool *ended_out,
+                                   struct dr_err *err);
+/* Is there nothing to wait for: ended, blocked, paused, only planned? */
+bool dr_cli_is_resting(enum dr_op_status status);
+/* Say how it ended (summary, or the status as JSON) and give the exit code. */
+DR_MUST enum dr_code dr_cli_conclude(struct dr_cli *c, int64_t op_id, bool is_undo_asked,
+                                     int *exit_out, struct dr_err *err);
+
+/* Print all operations once, behind the text `before`; *moving_out (may be NULL) says whether one
+ * of them is not at rest. In watch.c. */
+DR_MUST enum dr_code dr_cli_print_ops(struct dr_cli *c, const char *before, bool *moving_out,
+                                      struct dr_err *err);
+
+/* --- show.c, explain.c -------------------------------------------------------------------------
+ */
+json_t *dr_show_op_json(const struct dr_op *op); /* NULL when memory is short */
+void dr_show_op(const struct dr_op *op, struct dr_str *out);
+void dr_show_op_head(struct dr_str *out);
+void dr_show_op_line(const struct dr_op *op, dr_wall_ms now, struct dr_str *out);
+json_t *dr_show_step_json(const struct dr_step *s);
+/* "2026-11-21 05:48:26Z", "-" for 0; returns buf. */
+char *dr_show_when(dr_wall_ms at, char *buf, size_t buf_bytes);
+/* The archive is still there and an undo would be accepted at `now`. */
+bool dr_show_is_undo_possible(const struct dr_op *op);
+/* Undo counts down what was done; everything else counts up. */
+void dr_show_progress_of(const struct dr_op *op, uint64_t *done_out, uint64_t *total_out);
+
+/* --- the verbs ---------------------------------------------------------------------------------
+ */
+#define DR_CLI_ACTION(name)                                                                        \
+    DR_MUST enum dr_code name(struct dr_cli *c, int *exit_out, struct dr_err *err)
+DR_CLI_ACTION(dr_cli_plan);
+DR_CLI_ACTION(dr_cli_run);
+DR_CLI_ACTION(dr_cli_submit);
+DR_CLI_ACTION(dr_cli_work);
+DR_CLI_ACTION(dr_cli_tenant_drop);
+DR_CLI_ACTION(dr_cli_purge);
+DR_CLI_ACTION(dr_cli_status);
+DR_CLI_ACTION(dr_cli_watch);
+DR_CLI_ACTION(dr_cli_explain);
+DR_CLI_ACTION(dr_cli_steps);
+DR_CLI_ACTION(dr_cli_audit);
+DR_CLI_ACTION(dr_cli_pause);
+DR_CLI_ACTION(dr_cli_resume);
+DR_CLI_ACTION(dr_cli_stop_op);
+DR_CLI_ACTION(dr_cli_rollback);
+DR_CLI_ACTION(dr_cli_tune);
+DR_CLI_ACTION(dr_cli_quarantine_list);
+DR_CLI_ACTION(dr_cli_quarantine_retry);
+DR_CLI_ACTION(dr_cli_cleanup);
+DR_CLI_ACTION(dr_cli_archive_list);
+DR_CLI_ACTION(dr_cli_archive_verify);
+DR_CLI_ACTION(dr_cli_archive_expire);
+DR_CLI_ACTION(dr_cli_help);
+DR_CLI_ACTION(dr_cli_manual);
+DR_CLI_ACTION(dr_cli_completion);
+DR_CLI_ACTION(dr_cli_version);
+#undef DR_CLI_ACTION
+/* The stored tuning of an operation. */
+DR_MUST enum dr_code dr_cli_read_tuning(struct dr_cli *c, int64_t op_id, struct dr_tuning *out,
+                                        struct dr_err *err);
+/* The tuning options of the command line as a tuning object; *out NULL when none is given. */
+DR_MUST enum dr_code dr_cli_tuning_options(const struct dr_cli *c, json_t **out,
+                                           struct dr_err *err);
+
+#endif

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owns the table of commands and their options. A new verb is an entry here and an action. */
+#include "cli/table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli_private.h"
+
+enum { WORDS_SHOWN_BYTES = 128 };
+
+static const struct dr_option global_options[] = {
+    {"data", "DIR", "the data folder (default $DROVER_DATA, else ./drover-data)", DR_OPT_TEXT,
+     false},
+    {"config", "FILE", "configuration (default DIR/drover.json when it is there)", DR_OPT_TEXT,
+     false},
+    {"json", NULL, "print JSON on standard output", DR_OPT_FLAG, false},
+    {"quiet", NULL, "no progress and no talk, only errors and what was asked for", DR_OPT_FLAG,
+     false},
+    {"yes", NULL, "do not ask for the target's name", DR_OPT_FLAG, false},
+    {"log-format", "human|json", "how log lines look (default human)", DR_OPT_TEXT, false},
+    {"log-level", "LEVEL", "error, warn, info or debug", DR_OPT_TEXT, false},
+    {"help", NULL, "explain the command instead of running it", DR_OPT_FLAG, false},
+    {0},
+};
+
+/* Every fragment is used in more than one command, so that the same wish has the same name. */
+#define OPT_GUARDS                                                                                 \
+    {"irreversible", NULL, "archive nothing: faster, and no rollback", DR_OPT_FLAG, false},        \
+        {"max-items", "N", "refuse when more than N items are selected", DR_OPT_U64, false},       \
+    {                                                                                              \
+        "allow-scan", NULL, "consent to reading whole collections", DR_OPT_FLAG, false             \
+    }
+#define OPT_SPEED                                                                                  \
+    {"rate", "N", "items a second over all nodes, 0 for no limit", DR_OPT_U64, false},             \
+        {"batch-min", "N", "items of the smallest batch", DR_OPT_U64, false},                      \
+        {"batch-max", "N", "items of the largest batch", DR_OPT_U64, false},                       \
+        {"batch-bytes", "N", "bytes of the largest batch", DR_OPT_U64, false},                     \
+        {"target-ms", "N", "how long a batch should take", DR_OPT_U64, false},                     \
+        {"per-node", "N", "steps at the same time on one node", DR_OPT_U64, false},                \
+        {"priority", "N", "-100 to 100, higher goes first", DR_OPT_I64, false},                    \
+        {"sleep-ratio", "R", "rest R times a batch's duration after it", DR_OPT_REAL, false},      \
+        {"quiet-hours", "WINDOW", "when not to work, \"Mon-Fri 08:00-18:00\"; may be repeated",    \
+         DR_OPT_TEXT, true},                                                                       \
+    {                                                                                              \
+        "timezone", "Z", "of the quiet hours: UTC, local or +HH:MM", DR_OPT_TEXT, false            \
+    }
+#define OPT_JOB                                                                                    \
+    {"store", "URL", "the database, as sqlite:/srv/app/main.db", DR_OPT_TEXT, false},              \
+        {"database", "NAME", "the database (tenant) in it", DR_OPT_TEXT, false},                   \
+        {"dry-run", NULL, "only show the plan", DR_OPT_FLAG, false},                               \
+        {"archive-days", "N", "keep what was erased this long (default 30)", DR_OPT_U64, false},   \
+        {"drift", "R", "how far the count may stray from the plan, 0.5 is 50%", DR_OPT_REAL,       \
+         false},                                                                                   \
+    {                                                                                              \
+        "note", "TEXT", "why; kept with the operation", DR_OPT_TEXT, false                         \
+    }
+#define OPT_REASON                                                                                 \
+    {                                                                                              \
+        "reason", "TEXT", "why; shown by status and explain, kept in the audit", DR_OPT_TEXT,      \
+            false                                                                                  \
+    }
+
+static const struct dr_option no_options[] = {{0}};
+static const struct dr_option plan_options[] = {
+    {"save", NULL, "store the plan; it runs only after drover run OP", DR_OPT_FLAG, false},
+    {"steps", "N", "show N steps (default 20, 0 for all)", DR_OPT_U64, false},
+    OPT_GUARDS,
+    {0},
+};
+static const struct dr_option run_options[] = {
+    {"dry-run", NULL, "only show the plan", DR_OPT_FLAG, false},
+    OPT_GUARDS,
+    {0},
+};
+static const struct dr_option submit_options[] = {
+    {"key", "TEXT", "submitting again with the same key gives the first operation", DR_OPT_TEXT,
+     false},
+    OPT_GUARDS,
+    {0},
+};
+static const struct dr_option work_options[] = {
+    {"forever", NULL, "wait for new operations instead of ending", DR_OPT_FLAG, false},
+    {0},
+};
+static const struct dr_option tenant_drop_options[] = {
+    {"collection", "NAME", "only this collection; may be repeated", DR_OPT_TEXT, true},
+    {"drop-when-empty", NULL, "remove the empty collections as well", DR_OPT_FLAG, false},
+    OPT_JOB,
+    OPT_GUARDS,
+    OPT_SPEED,
+    {0},
+};
+static const struct dr_option purge_options[] = {
+    {"collection", "NAME", "the collection to purge", DR_OPT_TEXT, false},
+    {"filter", "JSON", "which rows, {\"expires_at\": {\"lt\": 1700000000}}", DR_OPT_TEXT, false},
+    {"temp-index", NULL, "make an index for the run and remove it afterwards", DR_OPT_FLAG, false},
+    {"whole-collection", NULL, "consent to a filter that matches every row", DR_OPT_FLAG, false},
+    OPT_JOB,
+    OPT_GUARDS,
+    OPT_SPEED,
+    {0},
+};
+static const struct dr_option reason_options[] = {OPT_REASON, {0}};
+static const struct dr_option stop_options[] = {
+    {"now", NULL, "end the batch at hand and undo what was done", DR_OPT_FLAG, false},
+    OPT_REASON,
+    {0},
+};
+static const struct dr_option tune_options[] = {
+    OPT_SPEED,
+    {"max-items", "N", "pause beyond N items, 0 for no limit", DR_OPT_U64, false},
+    {0},
+};
+static const struct dr_option steps_options[] = {
+    {"status", "S", "only steps of this status, as failed", DR_OPT_TEXT, false},
+    {"limit", "N", "at most N steps (default 100, 0 for all)", DR_OPT_U64, false},
+    {0},
+};
+static const struct dr_option cleanup_options[] = {
+    {"dry-run", NULL, "only say what would be removed", DR_OPT_FLAG, false},
+    {"older-than", "AGE", "forget operations that ended this long ago (default 30d)",
+     DR_OPT_DURATION, false},
+    {0},
+};
+static const struct dr_option expire_options[] = {
+    {"due", NULL, "all archives whose time is over", DR_OPT_FLAG, false},
+    {0},
+};
+
+static const struct dr_command commands[] = {
+    {"plan", "JOB", 1, 1, "show what a job would do",
+     "Reads the database, chooses a strategy for every collection and prints steps, estimates and "
+     "the undo. Touches nothing, not even a data folder, unless --save is given. JOB is a JSON "
+     "file, - reads standard input.",
+     plan_options, dr_cli_plan},
+    {"run", "JOB|OP", 1, 1, "work on a job, or go on with an operation",
+     "With a job file: plans it, asks for the target's name, stores the plan durably and works on "
+     "it here until it ends. With the number of an operation: goes on where it was, also after a "
+     "crash, a pause or a stop. Ctrl-C ends the batch at hand and keeps everything.",
+     run_options, dr_cli_run},
+    {"submit", "JOB", 1, 1, "store an approved job without working on it",
+     "The process that owns the data folder picks it up; if there is none, drover work or drover "
+     "run OP does it.",
+     submit_options, dr_cli_submit},
+    {"work", "", 0, 0, "work on everything that is waiting",
+     "Owns the data folder until nothing is left to do, or with --forever until it is told to end.",
+     work_options, dr_cli_work},
+    {"tenant drop", "", 0, 0, "erase all of one database (short form of run)",
+     "Builds a tenant.drop job from its options and runs it. Needs --store and --database.",
+     tenant_drop_options, dr_cli_tenant_drop},
+    {"purge", "", 0, 0, "erase rows that a filter selects (short form of run)",
+     "Builds a purge job from its options and runs it. Needs --store, --database, --collection and "
+     "--filter.",
+     purge_options, dr_cli_purge},
+    {"status", "[OP]", 0, 1, "list operations, or show one", "Without OP: newest first.",
+     no_options, dr_cli_status},
+    {"watch", "[OP]", 0, 1, "follow operations until they rest",
+     "With OP: a progress line until the operation ends or waits for a person; the exit code is "
+     "that of its ending. Without: a table of all, renewed until nothing moves.",
+     no_options, dr_cli_watch},
+    {"explain", "OP", 1, 1, "say what it does now, why not faster, and what comes next",
+     "In sentences: steps at work, limits, pauses and who asked for them, retries, quarantined "
+     "steps with the remedy, and until when it can be undone.",
+     no_options, dr_cli_explain},
+    {"pause", "OP", 1, 1, "let it rest after the batch at hand",
+     "Takes effect within one batch or one second. drover resume OP goes on.", reason_options,
+     dr_cli_pause},
+    {"resume", "OP", 1, 1, "go on after a pause or a stop",
+     "The owner of the data folder goes on; if there is none, drover run OP does.", reason_options,
+     dr_cli_resume},
+    {"stop", "OP", 1, 1, "end it; keep what is done, or undo it with --now",
+     "Finishes the batch at hand, keeps what is erased and cancels the rest; drover run OP may "
+     "still go on. With --now everything done so far is put back, as with rollback.",
+     stop_options, dr_cli_stop_op},
+    {"rollback", "OP", 1, 1, "put everything back",
+     "Stops the operation and puts back every item from the archive, last batch first. Works here "
+     "if nobody owns the data folder, else follows the owner. An item that is there again and "
+     "differs is left alone and counted as a conflict.",
+     reason_options, dr_cli_rollback},
+    {"tune", "OP", 1, 1, "read or change speed, batches and quiet hours",
+     "Without options prints the tuning. With options changes it; a running operation obeys within "
+     "a second. --quiet-hours replaces all windows; an empty one removes them.",
+     tune_options, dr_cli_tune},
+    {"steps", "OP", 1, 1, "list the steps of an operation", "In the order of their numbers.",
+     steps_options, dr_cli_steps},
+    {"quarantine list", "[OP]", 0, 1, "list steps that keep failing",
+     "With their last error. Nothing else of the operation is held up by them until a later stage.",
+     no_options, dr_cli_quarantine_list},
+    {"quarantine retry", "OP [STEP]", 1, 2, "put quarantined steps back",
+     "All of the operation, or one step. drover run OP or drover rollback OP then goes on.",
+     no_options, dr_cli_quarantine_retry},
+    {"cleanup", "", 0, 0, "remove leftovers and forget old operations",
+     "Removes what operations made in the database and could not remove themselves (temporary "
+     "indexes), then forgets operations that ended long ago and have no archive left.",
+     cleanup_options, dr_cli_cleanup},
+    {"archive list", "[OP]", 0, 1, "list what is kept for undo",
+     "Bytes, frames and items of every operation, and until when they are kept.", no_options,
+     dr_cli_archive_list},
+    {"archive verify", "OP", 1, 1, "check every checksum of an archive",
+     "Reads every segment; exit code 7 names the first damaged or missing file.", no_options,
+     dr_cli_archive_verify},
+    {"archive restore", "OP", 1, 1, "the same as rollback", "See drover help rollback.",
+     reason_options, dr_cli_rollback},
+    {"archive expire", "[OP]", 0, 1, "remove archives; their operations cannot be undone any more",
+     "OP, or with --due all whose time is over. Only operations that have ended; before its time "
+     "the target's name is asked for.",
+     expire_options, dr_cli_archive_expire},
+    {"audit", "[OP]", 0, 1, "who did what, and when", "Of one operation or all, oldest first.",
+     no_options, dr_cli_audit},
+    {"help", "[COMMAND]", 0, 2, "explain a command", "Without COMMAND: all of them in a line each.",
+     no_options, dr_cli_help},
+    {"manual", "", 0, 0, "print the manual page", "As roff: drover manual | man -l -", no_options,
+     dr_cli_manual},
+    {"completion", "bash|zsh|fish", 1, 1, "print a completion script for a shell",
+     "For bash: drover completion bash >/etc/bash_completion.d/drover", no_options,
+     dr_cli_completion},
+    {"version", "", 0, 0, "print the version and the stores built in", "Also drover --version.",
+     no_options, dr_cli_version},
+};
+
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+const struct dr_command *dr_command_table(uint32_t *count_out)
+{
+    *count_out = COMMAND_COUNT;
+    return commands;
+}
+
+const struct dr_option *dr_global_options(void)
+{
+    return global_options;
+}
+
+/* How many of the words the name takes when it matches them, else 0. */
+static uint32_t match_name(const char *name, const char *const *word, uint32_t word_count)
+{
+    const char *blank = strchr(name, ' ');
+    if (word_count == 0) {
+        return 0;
+    }
+    if (blank == NULL) {
+        return strcmp(name, word[0]) == 0 ? 1 : 0;
+    }
+    size_t first = (size_t)(blank - name);
+    bool is_first = strlen(word[0]) == first && strncmp(name, word[0], first) == 0;
+    return is_first && word_count > 1 && strcmp(blank + 1, word[1]) == 0 ? 2 : 0;
+}
+
+const struct dr_command *dr_command_find(const char *const *word, uint32_t word_count,
+                                         uint32_t *used_out)
+{
+    for (uint32_t i = 0; i < COMMAND_COUNT; i++) {
+        *used_out = match_name(commands[i].name, word, word_count);
+        if (*used_out > 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+/* "archive" alone, or with a second word nobody knows: list the second words. */
+static bool list_second_words(const char *first, char *buf, size_t buf_bytes)
+{
+    size_t used = 0;
+    size_t length = strlen(first);
+    buf[0] = '\0';
+    for (uint32_t i = 0; i < COMMAND_COUNT && used < buf_bytes; i++) {
+        const char *name = commands[i].name;
+        if (strncmp(name, first, length) == 0 && name[length] == ' ') {
+            int wrote = snprintf(buf + used, buf_bytes - used, "%s%s", used == 0 ? "" : ", ",
+                                 name + length + 1);
+            used += wrote > 0 ? (size_t)wrote : 0;
+        }
+    }
+    return used > 0;
+}
+
+enum dr_code dr_command_unknown(const char *const *word, uint32_t word_count, struct dr_err *err)
+{
+    char seconds[WORDS_SHOWN_BYTES];
+    if (word_count == 0) {
+        return dr_fail(err, DR_USAGE, "no command given; drover help lists them");
+    }
+    if (list_second_words(word[0], seconds, sizeof seconds)) {
+        return dr_fail(err, DR_USAGE, "drover %s needs one of: %s", word[0], seconds);
+    }
+    const char *nearest = NULL;
+    unsigned best = UINT32_MAX;
+    for (uint32_t i = 0; i < COMMAND_COUNT; i++) {
+        char first[WORDS_SHOWN_BYTES];
+        (void)snprintf(first, sizeof first, "%.*s", (int)strcspn(commands[i].name, " "),
+                       commands[i].name);
+        unsigned score = dr_suggest_score(word[0], first);
+        if (score < best) {
+            best = score;
+            nearest = commands[i].name;
+        }
+    }
+    if (nearest != NULL) {
+        return dr_fail(err, DR_USAGE, "unknown command \"%.60s\" (did you mean \"%s\"?)", word[0],
+                       nearest);
+    }
+    return dr_fail(err, DR_USAGE, "unknown command \"%.60s\"; drover help lists them all", word[0]);
+}
