@@ -53,7 +53,7 @@ static void make_file(const char *path, uint64_t rows)
 
 static void copy_file(const char *from, const char *to)
 {
-    char command[8192];
+    char command[32768];
     snprintf(command, sizeof command,
              "rm -f '%s' '%s-wal' '%s-shm' && cp '%s' '%s' && sync -f '%s'", to, to, to, from, to,
              to);
@@ -85,8 +85,8 @@ static double run_bare(const char *path, uint64_t batch)
 static double run_drover(const char *drover, const char *dir, const char *path, uint64_t batch,
                          bool is_irreversible)
 {
-    char job[4096];
-    char data[4096];
+    char job[4200];
+    char data[4200];
     char command[16384];
     snprintf(job, sizeof job, "%s/job.json", dir);
     snprintf(data, sizeof data, "%s/data", dir);
@@ -148,8 +148,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_erase: ROWS and BATCH from 1, ROUNDS from 1 to %d\n", ROUNDS_MAX);
         return 2;
     }
-    char pristine[4096];
-    char work[4096];
+    char pristine[4200];
+    char work[4200];
     double took[CONTESTANTS][ROUNDS_MAX];
     snprintf(pristine, sizeof pristine, "%s/pristine.db", argv[2]);
     snprintf(work, sizeof work, "%s/work.db", argv[2]);
