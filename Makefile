@@ -4,6 +4,7 @@
 JOBS ?= $(shell nproc)
 B ?= build
 CMAKE_FLAGS ?=
+MAKEFLAGS += --no-print-directory
 
 .PHONY: all deps demo test check format bench fuzz soak clean install
 

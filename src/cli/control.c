@@ -93,7 +93,8 @@ static enum dr_code undo_to_the_end(struct dr_cli *c, int64_t op_id, struct dr_e
     return rc;
 }
 
-static enum dr_code undo(struct dr_cli *c, const char *verb, int *exit_out, struct dr_err *err)
+static enum dr_code undo(struct dr_cli *c, const char *reason_default, int *exit_out,
+                         struct dr_err *err)
 {
     struct dr_op op;
     char what[WHAT_BYTES];
@@ -109,7 +110,7 @@ static enum dr_code undo(struct dr_cli *c, const char *verb, int *exit_out, stru
         if (rc == DR_OK) {
             const char *reason = reason_of(c);
             rc = dr_queue_wish(c->queue, op.id, DR_WISH_ROLLBACK, c->who,
-                               reason[0] != '\0' ? reason : verb, err);
+                               reason[0] != '\0' ? reason : reason_default, err);
         }
     }
     if (rc == DR_OK) {
@@ -121,7 +122,7 @@ static enum dr_code undo(struct dr_cli *c, const char *verb, int *exit_out, stru
 enum dr_code dr_cli_stop_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
     if (dr_args_has(c->args, "now")) {
-        return undo(c, "drover stop --now", exit_out, err);
+        return undo(c, "stop --now", exit_out, err);
     }
     return wish_and_show(c, DR_WISH_STOP, "it ends after the batch at hand, what is done stays",
                          err);
@@ -129,7 +130,7 @@ enum dr_code dr_cli_stop_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
 
 enum dr_code dr_cli_rollback(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
-    return undo(c, "drover rollback", exit_out, err);
+    return undo(c, "", exit_out, err);
 }
 
 static enum dr_code print_tuning(struct dr_cli *c, int64_t op_id, const json_t *tuning,

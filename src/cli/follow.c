@@ -16,8 +16,9 @@
 
 enum {
     POLL_MS = 100,
-    LOOK_MS = 1000,       /* look again even if the queue says that nothing changed */
-    PLAIN_LINE_MS = 5000, /* between lines where there is no terminal to redraw */
+    LOOK_MS = 1000,        /* look again even if the queue says that nothing changed */
+    PLAIN_FIRST_MS = 1000, /* the first line where there is no terminal to redraw */
+    PLAIN_LINE_MS = 5000,  /* and between the others */
     WIDTH_DEFAULT = 80,
     WIDTH_MAX = 120,
 };
@@ -42,7 +43,7 @@ static void start_watcher(struct watcher *w, struct dr_cli *c, int64_t op_id)
     w->op_id = op_id;
     w->is_shown = !c->is_quiet && op_id != 0;
     w->is_terminal = isatty(STDERR_FILENO) != 0;
-    w->line_at = dr_mono_now();
+    w->line_at = dr_mono_now() - PLAIN_LINE_MS + PLAIN_FIRST_MS;
     dr_progress_init(&w->progress);
 }
 

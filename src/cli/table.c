@@ -140,8 +140,8 @@ static const struct dr_command commands[] = {
      "crash, a pause or a stop. Ctrl-C ends the batch at hand and keeps everything.",
      run_options, dr_cli_run},
     {"submit", "JOB", 1, 1, "store an approved job without working on it",
-     "The process that owns the data folder picks it up; if there is none, drover work or drover "
-     "run OP does it.",
+     "A running drover work picks it up, by priority and age; otherwise start one, or work on this "
+     "operation alone with drover run OP.",
      submit_options, dr_cli_submit},
     {"work", "", 0, 0, "work on everything that is waiting",
      "Owns the data folder until nothing is left to do, or with --forever until it is told to end.",

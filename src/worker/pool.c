@@ -91,10 +91,12 @@ static void prolong(struct pool *p, struct worker *w)
     (void)pthread_mutex_unlock(&w->mutex);
 }
 
-static void run_cleanups(struct pool *p)
+/* One round of due cleanups, those that failed least first. True when another round is worth it. */
+static bool run_cleanups(struct pool *p)
 {
     struct dr_err err;
     uint32_t count = 0;
+    uint32_t done = 0;
     struct dr_cleanup *c = dr_malloc(CLEANUPS_MAX * sizeof *c);
     enum dr_code rc =
         c == NULL ? DR_NOMEM
@@ -110,8 +112,10 @@ static void run_cleanups(struct pool *p)
                "op=%lld step=%lld node=%s result=%s", (long long)c[i].op_id,
                (long long)c[i].step_id, c[i].node, did == DR_OK ? "done" : err.msg);
         rc = dr_queue_cleanup_done(p->config->queue, c[i].id, did == DR_OK ? NULL : err.msg, &err);
+        done += rc == DR_OK && did == DR_OK;
     }
     dr_free(c);
+    return done > 0 && count == CLEANUPS_MAX;
 }
 
 static void look_at_disk(struct pool *p)
@@ -148,7 +152,7 @@ static void *keeper_main(void *arg)
             disk_at = now + DISK_EVERY_MS;
         }
         if (now >= cleanup_at) {
-            run_cleanups(p);
+            (void)run_cleanups(p); /* one round, because leases wait to be prolonged */
             cleanup_at = now + CLEANUP_EVERY_MS;
         }
         dr_log_tick(p->config->log);
@@ -231,9 +235,7 @@ static enum dr_code start_worker(struct pool *p, uint32_t i, struct dr_err *err)
     struct worker *w = &p->worker[i];
     char host[DR_NAME_BYTES / 2] = "?";
     (void)gethostname(host, sizeof host - 1);
-    w->pool = p;
     (void)snprintf(w->name, sizeof w->name, "%.48s:%ld:%u", host, (long)getpid(), i + 1);
-    (void)pthread_mutex_init(&w->mutex, NULL);
     enum dr_code rc = dr_batch_create(&w->batch, err);
     if (rc == DR_OK && pthread_create(&w->thread, NULL, dr_worker_main, w) != 0) {
         rc = dr_fail(err, DR_NOMEM, "a worker thread cannot be started");
@@ -250,10 +252,7 @@ static void stop_all(struct pool *p)
         if (w->is_started) {
             (void)pthread_join(w->thread, NULL);
         }
-        if (w->pool != NULL) {
-            dr_worker_fini(w);
-            (void)pthread_mutex_destroy(&w->mutex);
-        }
+        dr_worker_fini(w);
     }
 }
 
@@ -285,6 +284,10 @@ enum dr_code dr_pool_run(const struct dr_pool_config *c, struct dr_err *err)
     p->config = c;
     p->threads = c->threads > 0 ? c->threads : THREADS_DEFAULT;
     p->threads = p->threads < WORKER_THREADS_MAX ? p->threads : WORKER_THREADS_MAX;
+    for (uint32_t i = 0; i < p->threads; i++) { /* the keeper looks at all from its first moment */
+        p->worker[i].pool = p;
+        (void)pthread_mutex_init(&p->worker[i].mutex, NULL);
+    }
     p->lease_ms = c->lease_ms > 0 ? c->lease_ms : LEASE_MS_DEFAULT;
     p->retry.tries_max = c->tries_max > 0 ? c->tries_max : TRIES_MAX_DEFAULT;
     p->retry.first_ms = c->retry_first_ms > 0 ? c->retry_first_ms : RETRY_FIRST_MS;
@@ -310,13 +313,15 @@ enum dr_code dr_pool_run(const struct dr_pool_config *c, struct dr_err *err)
         rc = flushed;
         *err = late;
     }
-    if (rc == DR_OK) {
-        run_cleanups(p);
+    while (rc == DR_OK && run_cleanups(p)) {
     }
     if (rc == DR_OK && c->ask_stop != NULL && atomic_load(c->ask_stop)) {
         rc = dr_fail(err, DR_STOPPED, "stopped on request");
     }
     dr_control_destroy(p->control);
+    for (uint32_t i = 0; i < p->threads; i++) {
+        (void)pthread_mutex_destroy(&p->worker[i].mutex);
+    }
     (void)pthread_mutex_destroy(&p->mutex);
     dr_free(p);
     return rc;

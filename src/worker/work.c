@@ -348,9 +348,12 @@ static struct dr_finish judge(struct worker *w, struct dr_lease *l, enum dr_code
         dr_control_lane_clear(w->pool->control, l);
         return f;
     }
-    uint32_t lane = dr_control_lane_failures(w->pool->control, l);
-    uint32_t tries = l->tries > lane ? l->tries : lane;
-    struct dr_retry_plan plan = dr_retry_decide(code, tries, &w->pool->retry, dr_random());
+    struct dr_retry_plan plan = dr_retry_decide(code, l->tries, &w->pool->retry, dr_random());
+    if (plan.is_lane_wide) { /* the longer the node has failed, whichever step met it, the later */
+        uint32_t lane = dr_control_lane_failures(w->pool->control, l);
+        uint32_t tries = l->tries > lane ? l->tries : lane;
+        plan = dr_retry_decide(code, tries, &w->pool->retry, dr_random());
+    }
     f.outcome = plan.outcome;
     if (plan.is_silent) {
         return f;

@@ -4,7 +4,8 @@
 
 usage: crash.py BUILD [--random N] [--rows N] [--seed N] [--only POINT]
 
-Each trial starts from the same sample cluster. After the kill the operation is continued until it
+Three jobs take turns: a tenant is dropped, dropped with its emptied tables, and purged by a filter with a
+temporary index. Each trial starts from the same sample cluster. After the kill the operation is continued until it
 ends; then everything selected must be gone and nothing else, exactly as after an undisturbed run.
 Then the operation is rolled back (killed there too, in the trials that say so) and every shard must be
 byte for byte what it was, by the SHA3 of SQLite's own shell. A failing trial prints its seed.
@@ -21,6 +22,14 @@ import time
 
 SHARDS = ("s1", "s2", "s3", "s4")
 TRIES_MAX = 20
+KINDS = ("drop", "tables", "purge")
+PURGE_SQL = "total < 5000"
+JOBS = {
+    "drop": '"kind": "tenant.drop"',
+    "tables": '"kind": "tenant.drop", "drop_when_empty": true',
+    "purge": '"kind": "purge", "collection": "orders", "temp_index": true,'
+             ' "filter": {"total": {"lt": 5000}}',
+}
 TRIAL_SECONDS_MAX = 120
 
 
@@ -36,7 +45,16 @@ class Bench:
         subprocess.run([os.path.join(build, "drover-sample"), self.pristine, str(rows)], check=True)
         self.acme = self.sums(self.pristine, "acme.%")
         self.globex = self.sums(self.pristine, "globex.%")
-        self.count = 0
+        self.purged = self.sums_after_purge()
+
+    def sums_after_purge(self):
+        """What SQLite's own DELETE leaves: the yardstick for the purge."""
+        copy = os.path.join(self.top, "purged")
+        shutil.copytree(self.pristine, copy)
+        for shard in SHARDS:
+            subprocess.run(["sqlite3", os.path.join(copy, shard + ".db"),
+                            f'DELETE FROM "acme.orders" WHERE {PURGE_SQL}'], check=True)
+        return self.sums(copy, "acme.%")
 
     def sums(self, cluster, like):
         out = []
@@ -65,18 +83,18 @@ class Bench:
 class Trial:
     """One cluster, one data folder, one operation."""
 
-    def __init__(self, bench, name, irreversible=False):
+    def __init__(self, bench, kind="drop", irreversible=False):
         self.bench = bench
-        self.name = name
+        self.kind = kind
         self.dir = os.path.join(bench.top, "trial")
         shutil.rmtree(self.dir, ignore_errors=True)
         shutil.copytree(bench.pristine, self.dir)
         self.data = os.path.join(self.dir, "data")
         self.job = os.path.join(self.dir, "job.json")
         with open(self.job, "w", encoding="utf-8") as f:
-            f.write('{"kind": "tenant.drop", "store": "sqlite:%s/cluster.db", "database": "acme",'
+            f.write('{%s, "store": "sqlite:%s/cluster.db", "database": "acme",'
                     ' "irreversible": %s, "tuning": {"batch_items_max": 100}}'
-                    % (self.dir, "true" if irreversible else "false"))
+                    % (JOBS[kind], self.dir, "true" if irreversible else "false"))
 
     def start(self, args, env=None):
         full = dict(os.environ, **(env or {}))
@@ -116,12 +134,32 @@ class Trial:
 
     def check_gone(self):
         left = self.bench.rows_left(self.dir)
-        if left:
+        if self.kind == "purge":
+            if self.bench.sums(self.dir, "acme.%") != self.bench.purged:
+                raise Failed("the purge left something else than SQLite's own DELETE")
+        elif left:
             raise Failed(f"{left} rows are left")
+        if self.kind == "tables" and self.names("table", "acme.%"):
+            raise Failed("a table was not dropped")
+        self.check_tidy()
         if self.bench.sums(self.dir, "globex.%") != self.bench.globex:
             raise Failed("the neighbour was touched")
 
+    def names(self, what, like):
+        found = ""
+        for shard in SHARDS:
+            found += subprocess.run(
+                ["sqlite3", os.path.join(self.dir, shard + ".db"),
+                 f"SELECT name FROM sqlite_master WHERE type='{what}' AND name LIKE '{like}'"],
+                check=True, capture_output=True, text=True).stdout
+        return found
+
+    def check_tidy(self):
+        if self.names("index", "drover%"):
+            raise Failed("a temporary index was left behind")
+
     def check_back(self):
+        self.check_tidy()
         if self.bench.sums(self.dir, "acme.%") != self.bench.acme:
             raise Failed("the rollback did not restore byte for byte")
         if self.bench.sums(self.dir, "globex.%") != self.bench.globex:
@@ -131,9 +169,9 @@ class Trial:
         return ["rollback", "1", "--yes"]
 
 
-def learn_points(bench):
+def learn_points(bench, kind):
     """One undisturbed run and rollback: which fault points are passed, and how long each takes."""
-    trial = Trial(bench, "undisturbed")
+    trial = Trial(bench, kind)
     log = os.path.join(bench.top, "points")
     took = []
     points = []
@@ -150,12 +188,12 @@ def learn_points(bench):
         else:
             trial.check_back()
         with open(log, encoding="utf-8") as f:
-            points.append(sorted(set(f.read().split())))
+            points.append(set(f.read().split()))
     return points, took
 
 
-def at_point(bench, point, nth, in_rollback):
-    trial = Trial(bench, f"{point}@{nth}")
+def at_point(bench, kind, point, nth, in_rollback):
+    trial = Trial(bench, kind)
     fault = {"DROVER_FAULT": f"{point}@{nth}=kill"}
     if in_rollback:
         code, out = trial.finish(trial.start(["run", trial.job, "--yes"]))
@@ -178,31 +216,52 @@ def at_point(bench, point, nth, in_rollback):
 
 
 def at_random(bench, rng, took):
+    kind = rng.choice(KINDS)
     irreversible = rng.random() < 0.15
-    trial = Trial(bench, "random", irreversible)
+    trial = Trial(bench, kind, irreversible)
     kills = 0
     for _ in range(rng.randint(1, 3)):
         process = trial.start(trial.run_args())
-        time.sleep(rng.uniform(0, took[0]))
+        time.sleep(rng.uniform(0, took[kind][0]))
         kills += process.poll() is None
         process.kill()
         trial.finish(process)
-    if not irreversible and rng.random() < 0.3 and trial.run_args()[1] == "1":
-        pass  # roll back from the middle
-    else:
+    # Some are rolled back from the middle, where they died.
+    if irreversible or rng.random() < 0.7 or trial.run_args()[1] != "1":
         trial.go_on(trial.run_args, (0,))
         trial.check_gone()
     if irreversible:
         return kills
     for _ in range(rng.randint(0, 2)):
         process = trial.start(trial.rollback_args())
-        time.sleep(rng.uniform(0, took[1]))
+        time.sleep(rng.uniform(0, took[kind][1]))
         kills += process.poll() is None
         process.kill()
         trial.finish(process)
     trial.go_on(trial.rollback_args, (0, 10))
     trial.check_back()
     return kills
+
+
+def kill_at_points(bench, kind, points, only, nths):
+    """Every named point, in the run and in the rollback. Returns passed, failed, kills."""
+    passed = failed = kills = 0
+    for in_rollback in (False, True):
+        for point in sorted(points[in_rollback]):
+            if only and only != point:
+                continue
+            for nth in nths:
+                try:
+                    killed = at_point(bench, kind, point, nth, in_rollback)
+                    if nth == 1 and not killed:
+                        raise Failed("the armed point did not kill")
+                    passed += 1
+                    kills += killed
+                except Failed as e:
+                    failed += 1
+                    where = "rollback" if in_rollback else "run"
+                    print(f"crash: FAILED at {point}@{nth} in the {where} of {kind}: {e}")
+    return passed, failed, kills
 
 
 def main():
@@ -216,23 +275,19 @@ def main():
     bench = Bench(os.path.abspath(args.build), args.rows)
     passed = failed = kills = 0
     try:
-        points, took = learn_points(bench)
-        print(f"crash: {len(points[0])} fault points in a run, {len(points[1])} in a rollback")
-        for in_rollback in (False, True):
-            for point in points[in_rollback]:
-                if args.only and args.only != point:
-                    continue
-                for nth in (1, 4):
-                    try:
-                        killed = at_point(bench, point, nth, in_rollback)
-                        if nth == 1 and not killed:
-                            raise Failed("the armed point did not kill")
-                        passed += 1
-                        kills += killed
-                    except Failed as e:
-                        failed += 1
-                        where = "rollback" if in_rollback else "run"
-                        print(f"crash: FAILED at {point}@{nth} in the {where}: {e}")
+        points = {}
+        took = {}
+        for kind in KINDS:
+            points[kind], took[kind] = learn_points(bench, kind)
+        print(f"crash: {len(points['drop'][0])} fault points in a run, "
+              f"{len(points['drop'][1])} in a rollback")
+        # The other jobs share most of the way: only what they pass beyond it is killed again.
+        beyond = {kind: [points[kind][i] - points["drop"][i] for i in (0, 1)]
+                  for kind in KINDS if kind != "drop"}
+        for kind, where, nths in (("drop", points["drop"], (1, 4)), ("tables", beyond["tables"], (1, 2)),
+                                  ("purge", beyond["purge"], (1, 2))):
+            p, f, k = kill_at_points(bench, kind, where, args.only, nths)
+            passed, failed, kills = passed + p, failed + f, kills + k
         rng = random.Random(args.seed)
         goal = 0 if args.only else args.random
         at_point_kills = kills
