@@ -168,19 +168,17 @@ static void *keeper_main(void *arg)
 /* --- starting and ending -------------------------------------------------------------------------
  */
 
-/* Blocked means that a step is quarantined; others may still be able to move. */
-static bool has_op_ended(const struct dr_op *op, bool can_move)
+static bool has_op_ended(const struct dr_op *op)
 {
     switch (op->status) {
     case DR_O_PLANNED:
     case DR_O_PAUSED:
     case DR_O_STOPPED:
+    case DR_O_BLOCKED: /* only when nothing else of it can move either */
     case DR_O_DONE:
     case DR_O_ROLLED_BACK:
-        return true;
-    case DR_O_BLOCKED:
     case DR_O_ROLLBACK_BLOCKED:
-        return !can_move;
+        return true;
     case DR_O_QUEUED:
     case DR_O_RUNNING:
     case DR_O_PAUSING:
@@ -204,11 +202,7 @@ static enum dr_code is_end_reached(struct pool *p, bool *out, struct dr_err *err
     }
     struct dr_op *op = dr_calloc(1, sizeof *op);
     enum dr_code rc = op == NULL ? dr_fail_nomem(err) : dr_queue_op(c->queue, c->until_op, op, err);
-    bool can_move = false;
-    if (rc == DR_OK) {
-        rc = dr_queue_can_move(c->queue, c->until_op, &can_move, err);
-    }
-    *out = rc == DR_OK && has_op_ended(op, can_move);
+    *out = rc == DR_OK && has_op_ended(op);
     dr_free(op);
     return rc;
 }

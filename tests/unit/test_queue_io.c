@@ -350,10 +350,10 @@ static void check_after(const char *dir, const struct told *t)
     dr_queue_close(q);
 }
 
-static void fail_every_operation(int code, bool sticky)
+static void fail_operations(int code, bool sticky, uint64_t stride)
 {
     uint64_t failures = 0;
-    for (uint64_t n = 1;; n++) {
+    for (uint64_t n = 1;; n += stride) {
         /* In memory where there is such a place: the disk's own time proves nothing here. */
         char dir[64];
         (void)snprintf(dir, sizeof dir, "%s/drover-queue-io.XXXXXX",
@@ -377,25 +377,25 @@ static void fail_every_operation(int code, bool sticky)
             break;
         }
     }
-    assert_true(failures > 40);
+    assert_true(failures * stride > 40);
 }
 
 static void a_failing_disk_loses_nothing_acknowledged(void **state)
 {
     (void)state;
-    fail_every_operation(SQLITE_IOERR_WRITE, false);
+    fail_operations(SQLITE_IOERR_WRITE, false, 1);
 }
 
 static void a_disk_that_stays_broken_loses_nothing_acknowledged(void **state)
 {
     (void)state;
-    fail_every_operation(SQLITE_IOERR_WRITE, true);
+    fail_operations(SQLITE_IOERR_WRITE, true, 3);
 }
 
 static void a_full_disk_loses_nothing_acknowledged(void **state)
 {
     (void)state;
-    fail_every_operation(SQLITE_FULL, true);
+    fail_operations(SQLITE_FULL, true, 3);
 }
 
 int main(void)
