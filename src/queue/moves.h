@@ -16,7 +16,7 @@ enum dr_step_event {
     DR_ON_QUARANTINE, /* given up until a person says otherwise */
     DR_ON_WAKE,       /* its time has come */
     DR_ON_CANCEL,     /* stopped, or rolled back without ever having been touched */
-    DR_ON_RESUME,     /* a stopped operation runs again */
+    DR_ON_RESUME,     /* a stopped operation runs again; also what was cleaned up meanwhile */
     DR_ON_UNDO,       /* rolled back after having been touched */
     DR_ON_REDRIVE,    /* a person puts it back */
     DR_EVENT_COUNT

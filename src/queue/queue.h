@@ -189,6 +189,7 @@ struct dr_lease {
     bool needs_probe; /* outcome of the last try unknown: look before acting */
     enum dr_step_kind kind;
     uint32_t tries;   /* attempts before this one that failed in a row */
+    uint32_t deaths;  /* holders in a row that died or went silent without any progress */
     int32_t priority; /* of the operation */
     uint64_t estimated;
     struct dr_progress_mark mark; /* where it stands; cursor owned by the lease */

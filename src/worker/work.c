@@ -411,6 +411,13 @@ static void do_one_step(struct worker *w, struct dr_lease *l)
     dr_log(w->pool->config->log, DR_LOG_DEBUG, "step leased", "op=%lld step=%lld node=%s",
            (long long)l->op_id, (long long)l->step_id, l->node);
     enum dr_code rc = dr_control_load(w->pool->control, l->op_id, &err);
+    if (rc == DR_OK && l->deaths >= w->pool->retry.tries_max) {
+        /* It may be the step itself that brings its workers down. */
+        rc = dr_fail(&err, DR_CONFLICT,
+                     "%" PRIu32 " workers in a row died or went silent over this step; look why, "
+                     "then retry it",
+                     l->deaths);
+    }
     if (rc == DR_OK) {
         rc = run_step(w, l, &err);
     }

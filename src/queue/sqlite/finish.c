@@ -65,7 +65,8 @@ static enum dr_code store_mark(struct dr_queue *q, const struct mark_work *w, co
                                dr_wall_ms now, struct dr_err *err)
 {
     static const char step[] =
-        "UPDATE steps SET done=?, undone=?, conflicts=?, archive_bytes=?, archive_frames=?,"
+        "UPDATE steps SET deaths=CASE WHEN done=?1 AND undone=?2 THEN deaths ELSE 0 END, done=?1,"
+        " undone=?2, conflicts=?3, archive_bytes=?, archive_frames=?,"
         " undo_position=?, pass=?, cursor=?, tries=?, needs_probe=?, lease_until=?,"
         " next_attempt_at=?, updated_at=? WHERE id=?";
     static const char op[] =
@@ -352,7 +353,8 @@ static enum dr_code sweep_one(struct dr_queue *q, const struct sweep_row *r, dr_
 {
     static const char sql[] =
         "UPDATE steps SET status=?1, is_undo=?2, needs_probe=?3, tries=CASE WHEN is_undo=?2 THEN"
-        " tries ELSE 0 END, lease_owner='', next_attempt_at=0, updated_at=?4 WHERE id=?5";
+        " tries ELSE 0 END, deaths=deaths + 1, lease_owner='', next_attempt_at=0, updated_at=?4 "
+        "WHERE id=?5";
     enum dr_step_status to = r->status;
     bool is_undo = r->is_undo;
     bool is_lease = r->status == DR_S_LEASED;

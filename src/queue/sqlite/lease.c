@@ -89,7 +89,7 @@ static enum dr_code load_step(struct dr_queue *q, const struct active_op *op, in
     static const char load[] =
         "SELECT id, kind, is_undo, needs_probe, tries, estimated, lease_token, done, undone,"
         " conflicts, archive_bytes, archive_frames, undo_position, pass, cursor, node, query,"
-        " rollback_query, cleanup, status, stage FROM steps WHERE id=?";
+        " rollback_query, cleanup, status, stage, deaths FROM steps WHERE id=?";
     sqlite3_stmt *st = NULL;
     bool has_row = false;
     enum dr_code rc = dr_q_bind(&q->w, &st, err, load, "i", step_id);
@@ -103,6 +103,7 @@ static enum dr_code load_step(struct dr_queue *q, const struct active_op *op, in
         *from = (enum dr_step_status)sqlite3_column_int(st, 19);
         *stage = (uint32_t)sqlite3_column_int64(st, 20);
         rc = fill_lease(st, op, l, err);
+        l->deaths = (uint32_t)sqlite3_column_int64(st, 21);
     }
     if (st != NULL) {
         (void)sqlite3_reset(st);

@@ -7,8 +7,6 @@
 #include "base/str.h"
 #include "queue/sqlite/queue_private.h"
 
-enum { RETAIN_STEPS_MAX = 10000, RETAIN_OPS_MAX = 64 };
-
 struct redrive_work {
     int64_t op_id, step_id;
     const char *by;
@@ -221,44 +219,73 @@ enum dr_code dr_queue_audits(struct dr_queue *q, int64_t op_id, int64_t after, s
 
 struct retain_work {
     dr_wall_ms before;
-    int64_t op_id;       /* the one in work; 0: find the next */
     uint64_t ops, steps; /* removed by this slice */
     bool is_end;
 };
 
-/* One slice: at most RETAIN_STEPS_MAX steps of one operation. Its row goes last, so that a crash in
- * the middle leaves something that the next clean-up finds again. */
-static enum dr_code run_retain(struct dr_queue *q, struct queue_job *job, struct dr_err *err)
+/* An operation goes in one transaction, all but its steps, whose range is noted. So nobody can run
+ * or roll back half an operation, and a crash in the middle only leaves a note to go on with. */
+static enum dr_code forget_operation(struct dr_queue *q, struct retain_work *w, int64_t op_id,
+                                     struct dr_err *err)
 {
-    static const char find[] = "SELECT id FROM operations WHERE " RETAIN_DUE " ORDER BY id LIMIT 1";
-    static const char steps[] = "DELETE FROM steps WHERE id IN (SELECT id FROM steps WHERE"
-                                " " QUEUE_STEPS_OF_1 " LIMIT 10000)";
+    static const char note[] = "INSERT INTO removals SELECT id, first_step, first_step + steps FROM"
+                               " operations WHERE id=?";
     static const char *const rest[] = {
         "DELETE FROM stages WHERE op_id=?",   "DELETE FROM lanes WHERE op_id=?",
         "DELETE FROM cleanups WHERE op_id=?", "DELETE FROM texts WHERE op_id=?",
         "DELETE FROM operations WHERE id=?",
     };
-    struct retain_work *w = job->arg;
-    enum dr_code rc = dr_q_int(&q->w, &w->op_id, 0, err, find, "i", w->before);
-    w->ops = 0;
-    w->steps = 0;
-    w->is_end = w->op_id == 0;
-    if (rc != DR_OK || w->is_end) {
-        return rc;
-    }
-    rc = dr_q_run(&q->w, err, steps, "i", w->op_id);
-    if (rc != DR_OK) {
-        return rc;
-    }
-    w->steps = (uint64_t)sqlite3_changes64(q->w.sql.db);
-    if (w->steps == RETAIN_STEPS_MAX) {
-        return DR_OK;
-    }
+    enum dr_code rc = dr_q_run(&q->w, err, note, "i", op_id);
     for (size_t i = 0; rc == DR_OK && i < sizeof rest / sizeof rest[0]; i++) {
-        rc = dr_q_run(&q->w, err, rest[i], "i", w->op_id);
+        rc = dr_q_run(&q->w, err, rest[i], "i", op_id);
     }
     w->ops = 1;
-    return rc == DR_OK ? dr_q_audit(q, w->op_id, "retention", "removed from the queue", err) : rc;
+    return rc == DR_OK ? dr_q_audit(q, op_id, "retention", "removed from the queue", err) : rc;
+}
+
+/* One slice of what is noted; *has_out false when nothing is. */
+static enum dr_code forget_steps(struct dr_queue *q, struct retain_work *w, bool *has_out,
+                                 struct dr_err *err)
+{
+    static const char find[] = "SELECT op_id FROM removals LIMIT 1";
+    static const char first_of[] = "SELECT first_id FROM removals WHERE op_id=?";
+    static const char steps[] = "DELETE FROM steps WHERE id>=?1 AND id<?1+10000 AND id<(SELECT"
+                                " upto_id FROM removals WHERE op_id=?2)";
+    static const char next[] = "UPDATE removals SET first_id=first_id+10000 WHERE op_id=?";
+    static const char done[] = "DELETE FROM removals WHERE op_id=? AND first_id>=upto_id";
+    int64_t op_id = 0;
+    int64_t first = 0;
+    enum dr_code rc = dr_q_int(&q->w, &op_id, 0, err, find, "");
+    *has_out = op_id != 0;
+    if (rc != DR_OK || op_id == 0) {
+        return rc;
+    }
+    rc = dr_q_int(&q->w, &first, 0, err, first_of, "i", op_id);
+    if (rc == DR_OK) {
+        rc = dr_q_run(&q->w, err, steps, "ii", first, op_id);
+        w->steps = (uint64_t)sqlite3_changes64(q->w.sql.db);
+    }
+    if (rc == DR_OK) {
+        rc = dr_q_run(&q->w, err, next, "i", op_id);
+    }
+    return rc == DR_OK ? dr_q_run(&q->w, err, done, "i", op_id) : rc;
+}
+
+static enum dr_code run_retain(struct dr_queue *q, struct queue_job *job, struct dr_err *err)
+{
+    static const char find[] = "SELECT id FROM operations WHERE " RETAIN_DUE " ORDER BY id LIMIT 1";
+    struct retain_work *w = job->arg;
+    int64_t op_id = 0;
+    bool has_noted = false;
+    w->ops = 0;
+    w->steps = 0;
+    enum dr_code rc = forget_steps(q, w, &has_noted, err);
+    if (rc != DR_OK || has_noted) {
+        return rc;
+    }
+    rc = dr_q_int(&q->w, &op_id, 0, err, find, "i", w->before);
+    w->is_end = op_id == 0;
+    return rc == DR_OK && op_id != 0 ? forget_operation(q, w, op_id, err) : rc;
 }
 
 enum dr_code dr_queue_retain(struct dr_queue *q, dr_wall_ms before, bool is_dry_run,

@@ -33,13 +33,13 @@ static const char *effect_of(enum dr_step_event on)
 {
     switch (on) {
     case DR_ON_LOST:
-        return ", needs_probe=1, next_attempt_at=0, lease_owner=''";
+        return ", needs_probe=1, deaths=deaths+1, next_attempt_at=0, lease_owner=''";
     case DR_ON_UNDO:
-        return ", is_undo=1, needs_probe=0, tries=0, next_attempt_at=0, lease_owner=''";
+        return ", is_undo=1, needs_probe=0, tries=0, deaths=0, next_attempt_at=0, lease_owner=''";
     case DR_ON_CANCEL:
         return ", needs_probe=max(needs_probe, status=3), next_attempt_at=0";
     case DR_ON_REDRIVE:
-        return ", tries=0, next_attempt_at=0";
+        return ", tries=0, deaths=0, next_attempt_at=0";
     case DR_ON_LEASE:
     case DR_ON_DONE:
     case DR_ON_RELEASE:
@@ -137,7 +137,13 @@ static enum dr_code apply(struct dr_queue *q, int64_t op_id, const struct rule *
 
 enum dr_code dr_q_settle(struct dr_queue *q, int64_t op_id, enum dr_wish wish, struct dr_err *err)
 {
-    static const struct rule run[] = {{DR_S_CANCELLED, DR_ON_RESUME, ""}};
+    /* What a clean-up has removed since the stop must be made again. */
+    static const struct rule run[] = {
+        {DR_S_CANCELLED, DR_ON_RESUME, ""},
+        {DR_S_PROCESSED, DR_ON_RESUME,
+         "AND cleanup IS NOT NULL AND EXISTS(SELECT 1 FROM cleanups c WHERE c.step_id=steps.id AND"
+         " c.is_done)"},
+    };
     static const struct rule stop[] = {{DR_S_CREATED, DR_ON_CANCEL, ""},
                                        {DR_S_WAITING, DR_ON_CANCEL, ""},
                                        {DR_S_UNKNOWN, DR_ON_CANCEL, ""}};
@@ -155,7 +161,7 @@ enum dr_code dr_q_settle(struct dr_queue *q, int64_t op_id, enum dr_wish wish, s
     sqlite3_int64 changes = sqlite3_total_changes64(q->w.sql.db);
     switch (wish) {
     case DR_WISH_RUN:
-        rc = apply(q, op_id, run, 1, err);
+        rc = apply(q, op_id, run, sizeof run / sizeof run[0], err);
         break;
     case DR_WISH_STOP:
         rc = apply(q, op_id, stop, sizeof stop / sizeof stop[0], err);
