@@ -192,7 +192,7 @@ enum dr_code dr_store_scan(struct dr_store *s, const struct dr_range *range,
                            const struct dr_budget *budget, const struct dr_cursor *from,
                            struct dr_batch *batch, struct dr_err *err)
 {
-    assert(budget->items_max > 0);
+    assert(from != &batch->after); /* the reset would turn it into the beginning */
     dr_batch_reset(batch);
     enum dr_code rc = check_range(range, err);
     if (rc == DR_OK) {

@@ -223,6 +223,38 @@ static void test_a_long_batch_keeps_its_lease(void **state)
     free_bed(&b);
 }
 
+/* A step that brings down whoever touches it must not do so for ever. */
+static void test_a_step_over_which_workers_die_is_set_aside(void **state)
+{
+    struct bed b;
+    struct dr_step s[1];
+    struct dr_lease_rules rules = {.worker = "gone", .lease_ms = 60000, .per_node_default = 1};
+    uint64_t back = 0;
+    (void)state;
+    make_bed(&b, "none", 1, 1, 20);
+    int64_t op = put_drop(&b, NULL);
+    for (int i = 0; i < 3; i++) { /* tries_max is 3; closing the queue is what dying looks like */
+        struct dr_lease lease = {0};
+        uint32_t count = 0;
+        MUST(&b, dr_queue_lease(b.q, &rules, &lease, 1, &count, &b.err));
+        assert_int_equal(count, 1);
+        assert_int_equal(lease.deaths, i);
+        dr_lease_fini(&lease);
+        dr_queue_close(b.q);
+        open_queue(&b);
+    }
+    run_op(&b, op);
+    expect_status(&b, op, DR_O_BLOCKED);
+    assert_int_equal(rows_now(&b), 20);
+    assert_int_equal(steps_now(&b, op, DR_S_FAILED, s, 1), 1);
+    assert_has(s[0].last_error, "3 workers in a row");
+    MUST(&b, dr_queue_redrive(b.q, op, 0, "test", &back, &b.err));
+    assert_int_equal(back, 1);
+    run_op(&b, op);
+    expect_status(&b, op, DR_O_DONE);
+    free_bed(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +269,7 @@ int main(void)
         cmocka_unit_test(test_a_rollback_that_fails_is_set_aside_and_can_be_redriven),
         cmocka_unit_test(test_a_lost_lease_erases_nothing_twice_and_loses_no_count),
         cmocka_unit_test(test_a_long_batch_keeps_its_lease),
+        cmocka_unit_test(test_a_step_over_which_workers_die_is_set_aside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
