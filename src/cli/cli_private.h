@@ -124,8 +124,6 @@ DR_MUST enum dr_code dr_cli_pool(struct dr_cli *c, int64_t op_id, bool is_foreve
  * (*ended_out tells). */
 DR_MUST enum dr_code dr_cli_follow(struct dr_cli *c, int64_t op_id, bool *ended_out,
                                    struct dr_err *err);
-/* Is there nothing to wait for: ended, blocked, paused, only planned? */
-bool dr_cli_is_resting(enum dr_op_status status);
 /* Say how it ended (summary, or the status as JSON) and give the exit code. */
 DR_MUST enum dr_code dr_cli_conclude(struct dr_cli *c, int64_t op_id, bool is_undo_asked,
                                      int *exit_out, struct dr_err *err);

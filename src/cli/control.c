@@ -30,7 +30,7 @@ static enum dr_code show_after(struct dr_cli *c, int64_t op_id, const char *what
     if (dr_queue_is_owned(c->queue, holder, sizeof holder)) {
         dr_cli_say(c, "operation %lld is %s; %s (%s)", (long long)op_id,
                    dr_op_status_name(op.status), what, holder);
-    } else if (dr_cli_is_resting(op.status)) {
+    } else if (dr_op_status_is_resting(op.status)) {
         dr_cli_say(c, "operation %lld is %s", (long long)op_id, dr_op_status_name(op.status));
     } else {
         dr_cli_say(c,

@@ -127,7 +127,7 @@ static void tell_state(struct telling *t)
 static void tell_worker(struct telling *t)
 {
     char holder[HOLDER_BYTES];
-    bool is_resting = dr_cli_is_resting(t->op.status);
+    bool is_resting = dr_op_status_is_resting(t->op.status);
     if (dr_queue_is_owned(t->c->queue, holder, sizeof holder)) {
         dr_str_addf(&t->out, "The data folder is worked on by %s.\n", holder);
     } else if (!is_resting) {
@@ -204,7 +204,7 @@ static enum dr_code tell_if_goes_first(void *arg, const struct dr_op *other, str
     struct telling *t = arg;
     (void)err;
     if (other->id != t->op.id && other->priority > t->op.priority &&
-        !dr_cli_is_resting(other->status)) {
+        !dr_op_status_is_resting(other->status)) {
         dr_str_addf(&t->out, "Operation %lld (priority %d) goes before this one (priority %d).\n",
                     (long long)other->id, (int)other->priority, (int)t->op.priority);
     }

@@ -180,28 +180,6 @@ enum dr_code dr_cli_pool(struct dr_cli *c, int64_t op_id, bool is_forever, struc
     return rc;
 }
 
-bool dr_cli_is_resting(enum dr_op_status status)
-{
-    switch (status) {
-    case DR_O_PLANNED:
-    case DR_O_PAUSED:
-    case DR_O_STOPPED:
-    case DR_O_BLOCKED:
-    case DR_O_DONE:
-    case DR_O_ROLLED_BACK:
-    case DR_O_ROLLBACK_BLOCKED:
-        return true;
-    case DR_O_QUEUED:
-    case DR_O_RUNNING:
-    case DR_O_PAUSING:
-    case DR_O_STOPPING:
-    case DR_O_ROLLING_BACK:
-    case DR_O_COUNT:
-        return false;
-    }
-    return false;
-}
-
 static bool is_asked(void *arg)
 {
     const struct dr_cli *c = arg;
@@ -218,7 +196,7 @@ enum dr_code dr_cli_follow(struct dr_cli *c, int64_t op_id, bool *ended_out, str
     become_graceful(c);
     c->place = DR_AT_DATA;
     do {
-        if (refresh(&w, dr_mono_now()) && dr_cli_is_resting(w.op.status)) {
+        if (refresh(&w, dr_mono_now()) && dr_op_status_is_resting(w.op.status)) {
             *ended_out = true;
             break;
         }
@@ -290,7 +268,7 @@ enum dr_code dr_cli_conclude(struct dr_cli *c, int64_t op_id, bool is_undo_asked
     }
     *exit_out = (int)dr_exit_of_status(op.status, is_undo_asked);
     say_ending(c, &op);
-    if (!dr_cli_is_resting(op.status) && *exit_out == DR_EXIT_FAILED) {
+    if (!dr_op_status_is_resting(op.status) && *exit_out == DR_EXIT_FAILED) {
         (void)fprintf(stderr,
                       "drover: work ended while operation %lld is %s; go on with: drover "
                       "%s %lld\n",

@@ -30,7 +30,7 @@ enum dr_code dr_cli_status(struct dr_cli *c, int *exit_out, struct dr_err *err)
     dr_show_op(&op, &out);
     rc = dr_cli_put_text(&out, err);
     /* After a crash the last owner's steps still look like work. */
-    if (rc == DR_OK && !dr_cli_is_resting(op.status) &&
+    if (rc == DR_OK && !dr_op_status_is_resting(op.status) &&
         !dr_queue_is_owned(c->queue, holder, sizeof holder)) {
         dr_cli_say(c, "nobody works on this data folder; start: drover %s %lld",
                    op.wish == DR_WISH_ROLLBACK ? "rollback" : "run", (long long)op.id);

@@ -39,7 +39,7 @@ struct table {
 static enum dr_code add_to_table(void *arg, const struct dr_op *op, struct dr_err *err)
 {
     struct table *t = arg;
-    t->is_moving = t->is_moving || !dr_cli_is_resting(op->status);
+    t->is_moving = t->is_moving || !dr_op_status_is_resting(op->status);
     if (t->list == NULL) {
         dr_show_op_line(op, t->now, &t->text);
     } else if (json_array_append_new(t->list, dr_show_op_json(op)) != 0) {

@@ -148,6 +148,28 @@ bool dr_op_status_is_final(enum dr_op_status s)
     return s == DR_O_STOPPED || s == DR_O_DONE || s == DR_O_ROLLED_BACK;
 }
 
+bool dr_op_status_is_resting(enum dr_op_status status)
+{
+    switch (status) {
+    case DR_O_PLANNED:
+    case DR_O_PAUSED:
+    case DR_O_STOPPED:
+    case DR_O_BLOCKED: /* only when nothing else of it can move either */
+    case DR_O_DONE:
+    case DR_O_ROLLED_BACK:
+    case DR_O_ROLLBACK_BLOCKED:
+        return true;
+    case DR_O_QUEUED:
+    case DR_O_RUNNING:
+    case DR_O_PAUSING:
+    case DR_O_STOPPING:
+    case DR_O_ROLLING_BACK:
+    case DR_O_COUNT:
+        return false;
+    }
+    return false;
+}
+
 static enum dr_op_status status_of_run(const uint64_t n[DR_S_COUNT])
 {
     uint64_t open = n[DR_S_CREATED] + n[DR_S_LEASED] + n[DR_S_WAITING] + n[DR_S_UNKNOWN];

@@ -83,6 +83,8 @@ enum dr_op_status {
 };
 const char *dr_op_status_name(enum dr_op_status s);
 bool dr_op_status_is_final(enum dr_op_status s); /* stopped, done, rolled back */
+/* Will nothing move any more without a person? Final, planned, paused or blocked. */
+bool dr_op_status_is_resting(enum dr_op_status s);
 
 struct dr_op {
     int64_t id;

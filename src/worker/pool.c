@@ -168,28 +168,6 @@ static void *keeper_main(void *arg)
 /* --- starting and ending -------------------------------------------------------------------------
  */
 
-static bool has_op_ended(const struct dr_op *op)
-{
-    switch (op->status) {
-    case DR_O_PLANNED:
-    case DR_O_PAUSED:
-    case DR_O_STOPPED:
-    case DR_O_BLOCKED: /* only when nothing else of it can move either */
-    case DR_O_DONE:
-    case DR_O_ROLLED_BACK:
-    case DR_O_ROLLBACK_BLOCKED:
-        return true;
-    case DR_O_QUEUED:
-    case DR_O_RUNNING:
-    case DR_O_PAUSING:
-    case DR_O_STOPPING:
-    case DR_O_ROLLING_BACK:
-    case DR_O_COUNT:
-        return false;
-    }
-    return false;
-}
-
 static enum dr_code is_end_reached(struct pool *p, bool *out, struct dr_err *err)
 {
     const struct dr_pool_config *c = p->config;
@@ -202,7 +180,7 @@ static enum dr_code is_end_reached(struct pool *p, bool *out, struct dr_err *err
     }
     struct dr_op *op = dr_calloc(1, sizeof *op);
     enum dr_code rc = op == NULL ? dr_fail_nomem(err) : dr_queue_op(c->queue, c->until_op, op, err);
-    *out = rc == DR_OK && has_op_ended(op);
+    *out = rc == DR_OK && dr_op_status_is_resting(op->status);
     dr_free(op);
     return rc;
 }
