@@ -17,8 +17,9 @@ rank() {
     queue) echo 5 ;;
     step) echo 6 ;;
     worker) echo 7 ;;
-    api | cli) echo 8 ;;
-    drover) echo 9 ;;
+    verbs) echo 8 ;;
+    api | cli) echo 9 ;;
+    drover) echo 10 ;;
     *) echo none ;;
     esac
 }
@@ -56,13 +57,13 @@ for file in $(find "$root" -name '*.[ch]' | sort); do
         esac
         case "$folder,$include" in
         # obs knows nothing of stores; the store core names its adapters in one file only.
-        store,store/sqlite/* | store,store/memory/* | store,store/fault/*)
+        store,store/sqlite/* | store,store/redis/* | store,store/memory/* | store,store/fault/*)
             case "$path" in
             store/store.c | "${include%/*}"/*) ;;
             *) complain "$file: only store/store.c and the adapter itself include \"$include\"" ;;
             esac
             ;;
-        *,store/sqlite/* | *,store/memory/* | *,store/fault/*)
+        *,store/sqlite/* | *,store/redis/* | *,store/memory/* | *,store/fault/*)
             complain "$file: adapters are reached through store/store.h, not \"$include\"" ;;
         esac
     done
@@ -74,6 +75,8 @@ for file in $(find "$root" -name '*.[ch]' | sort); do
             *) complain "$file: <jansson.h> comes through base/json.h" ;; esac ;;
         zstd.h) case "$path" in archive/*) ;;
             *) complain "$file: <zstd.h> belongs to archive/" ;; esac ;;
+        microhttpd.h) case "$path" in api/*) ;;
+            *) complain "$file: <microhttpd.h> belongs to api/" ;; esac ;;
         mongoc*|bson*|hiredis*|mysql*|mariadb*|libpq*|curl/*) case "$path" in store/*/*) ;;
             *) complain "$file: <$include> belongs to its folder in store/" ;; esac ;;
         esac

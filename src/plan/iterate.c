@@ -54,6 +54,7 @@ static void print_range(const struct dr_range *r, struct dr_str *out)
     case DR_BY_INDEX:
         dr_str_addf(out, " by index %s", r->index);
         return;
+    case DR_BY_KEYS:
     case DR_BY_SCAN:
         if (r->filter != NULL) {
             dr_str_add(out, " by reading all");

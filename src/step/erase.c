@@ -94,7 +94,7 @@ static enum dr_code open_archive(struct dr_step_run *run, struct dr_err *err)
 static enum dr_code begin_erase(struct dr_step_run *run, struct dr_err *err)
 {
     struct dr_lease *l = run->lease;
-    enum dr_code rc = dr_erase_spec_parse(l->query, run->arena, &run->spec, err);
+    enum dr_code rc = dr_step_parse(run, err);
     if (rc == DR_OK && l->mark.cursor_len > DR_CURSOR_BYTES_MAX) {
         rc = dr_fail(err, DR_CORRUPT, "step %" PRId64 ": a stored cursor of %zu bytes", l->step_id,
                      l->mark.cursor_len);
@@ -149,7 +149,9 @@ static enum dr_code end_pass(struct dr_step_run *run, struct dr_step_report *rep
 {
     run->lease->mark.pass++;
     run->cursor.len = 0;
-    if (!run->is_pass_fruitful) {
+    /* A slice of a key sequence is walked once: its keys are named and not found, so nothing can
+     * turn up behind the cursor; a verify step looks at the end. */
+    if (!run->is_pass_fruitful || run->spec.range.access == DR_BY_KEYS) {
         report->is_done = true;
         return DR_OK;
     }
@@ -252,7 +254,7 @@ static enum dr_code batch_erase(struct dr_step_run *run, const struct dr_budget 
         return dr_fail(err, DR_BRAKED, "%s on %s: items are left, but none may be erased now",
                        run->spec.range.collection, run->spec.range.node);
     }
-    report->read = b->count;
+    report->read = b->looked > b->count ? b->looked : b->count;
     report->bytes = b->bytes;
     if (b->count > 0) {
         run->is_pass_fruitful = true;

@@ -57,7 +57,7 @@ static enum dr_code resolve_last_frames(struct dr_step_run *run, struct dr_err *
 static enum dr_code begin_restore(struct dr_step_run *run, struct dr_err *err)
 {
     struct dr_lease *l = run->lease;
-    enum dr_code rc = dr_erase_spec_parse(l->query, run->arena, &run->spec, err);
+    enum dr_code rc = dr_step_parse(run, err);
     if (rc == DR_OK && !run->spec.with_archive) {
         rc = dr_fail(err, DR_REFUSED, "step %" PRId64 " kept no archive", l->step_id);
     }

@@ -7,10 +7,9 @@
 static enum dr_code batch_verify(struct dr_step_run *run, const struct dr_budget *budget,
                                  struct dr_step_report *report, struct dr_err *err)
 {
-    struct dr_lease *l = run->lease;
     uint64_t rows = 0;
     (void)budget;
-    enum dr_code rc = dr_erase_spec_parse(l->query, run->arena, &run->spec, err);
+    enum dr_code rc = dr_step_parse(run, err);
     if (rc == DR_OK) {
         rc = dr_layout_check(run->env->layout, run->env->store, &run->spec.range, false, err);
     }

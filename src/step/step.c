@@ -54,6 +54,19 @@ static enum dr_code choose_undo(const struct dr_lease *l, const struct step_way 
     return rc;
 }
 
+enum dr_code dr_step_parse(struct dr_step_run *run, struct dr_err *err)
+{
+    struct dr_range *range = &run->spec.range;
+    enum dr_code rc = dr_erase_spec_parse(run->lease->query, run->arena, &run->spec, err);
+    if (rc == DR_OK && range->is_spec_of_request) {
+        rc = run->env->request == NULL
+                 ? dr_fail(err, DR_INTERNAL, "step %" PRId64 " needs its operation's request",
+                           run->lease->step_id)
+                 : run->env->request(run->env->arg, &range->spec, err);
+    }
+    return rc;
+}
+
 static enum dr_code choose_way(const struct dr_lease *l, const struct step_way **out,
                                struct dr_err *err)
 {

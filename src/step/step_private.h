@@ -34,6 +34,9 @@ struct step_way {
                           struct dr_step_report *report, struct dr_err *err);
 };
 
+/* The lease's command into run->spec, with the request filled in where the command refers to it. */
+DR_MUST enum dr_code dr_step_parse(struct dr_step_run *run, struct dr_err *err);
+
 const struct step_way *dr_step_way_erase(void);
 const struct step_way *dr_step_way_restore(void);
 const struct step_way *dr_step_way_verify(void);

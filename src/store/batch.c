@@ -36,6 +36,7 @@ void dr_batch_reset(struct dr_batch *b)
     b->is_end = false;
     b->after.len = 0;
     b->read_mark = 0;
+    b->looked = 0;
 }
 
 void dr_batch_destroy(struct dr_batch *b)

@@ -5,7 +5,7 @@
 
 #include "store/store.h"
 
-static const char *const access_names[] = {"shard-range", "shard-hashed", "index", "scan"};
+static const char *const access_names[] = {"shard-range", "shard-hashed", "index", "scan", "keys"};
 enum { ACCESSES = sizeof access_names / sizeof access_names[0] };
 
 static json_t *names_json(const struct dr_range *r)
@@ -43,11 +43,46 @@ json_t *dr_range_to_json(const struct dr_range *r)
     if (is_good && r->filter != NULL) {
         is_good = json_object_set_new(o, "filter", dr_filter_to_json(r->filter)) == 0;
     }
+    if (is_good && r->access == DR_BY_KEYS) {
+        is_good = json_object_set_new(o, "offset", json_integer((json_int_t)r->offset)) == 0 &&
+                  json_object_set_new(o, "length", json_integer((json_int_t)r->length)) == 0;
+    }
+    if (is_good && r->is_spec_of_request) {
+        is_good = json_object_set_new(o, "spec", json_string("request")) == 0;
+    } else if (is_good && r->spec != NULL) {
+        is_good = json_object_set_new(o, "spec", json_loads(r->spec, 0, NULL)) == 0;
+    }
     if (!is_good) {
         json_decref(o);
         return NULL;
     }
     return o;
+}
+
+/* {"spec": "request"} or {"spec": {...}}, and the slice of its sequence. */
+static enum dr_code read_spec(struct dr_jr *r, struct dr_arena *a, struct dr_range *out,
+                              struct dr_err *err)
+{
+    const json_t *spec = NULL;
+    bool is_keys = out->access == DR_BY_KEYS;
+    (void)dr_jr_u64(r, "offset", is_keys, 0, INT64_MAX, &out->offset);
+    (void)dr_jr_u64(r, "length", is_keys, 1, INT64_MAX, &out->length);
+    (void)dr_jr_any(r, "spec", is_keys, &spec);
+    if (r->rc != DR_OK || spec == NULL) {
+        return r->rc;
+    }
+    out->is_spec_of_request =
+        json_is_string(spec) && strcmp(json_string_value(spec), "request") == 0;
+    if (out->is_spec_of_request) {
+        return DR_OK;
+    }
+    if (!json_is_object(spec)) {
+        return dr_fail(err, DR_INPUT, "range.spec: an object or \"request\" is needed");
+    }
+    char *text = dr_json_text(spec);
+    out->spec = text == NULL ? NULL : dr_arena_strdup(a, text);
+    dr_free(text);
+    return out->spec == NULL ? dr_fail_nomem(err) : DR_OK;
 }
 
 static enum dr_code copy_names(const json_t *names, struct dr_arena *a, struct dr_range *out,
@@ -111,6 +146,10 @@ enum dr_code dr_range_from_json(const json_t *j, struct dr_arena *a, struct dr_r
     *out = (struct dr_range){0};
     dr_jr_init(&r, j, "range", err);
     enum dr_code rc = r.rc == DR_OK ? read_texts(&r, a, out, err) : r.rc;
+    if (rc != DR_OK) {
+        return rc;
+    }
+    rc = read_spec(&r, a, out, err);
     if (rc != DR_OK) {
         return rc;
     }

@@ -11,6 +11,9 @@
 #include "store/fault/fault_store.h"
 #endif
 #include "store/memory/memory_store.h"
+#ifdef DROVER_STORE_REDIS
+#include "store/redis/redis_store.h"
+#endif
 #ifdef DROVER_STORE_SQLITE
 #include "store/sqlite/sqlite_store.h"
 #endif
@@ -27,6 +30,9 @@ static const struct dr_store_ops *(*const adapters[])(void) = {
 #ifdef DROVER_STORE_SQLITE
     dr_store_sqlite_ops,
 #endif
+#ifdef DROVER_STORE_REDIS
+    dr_store_redis_ops,
+#endif
     dr_store_memory_ops,
 #ifdef DROVER_FAULTS
     dr_store_fault_ops,
@@ -40,6 +46,9 @@ const char *dr_store_schemes(void)
     return ""
 #ifdef DROVER_STORE_SQLITE
            "sqlite "
+#endif
+#ifdef DROVER_STORE_REDIS
+           "redis "
 #endif
            "memory"
 #ifdef DROVER_FAULTS
@@ -136,6 +145,10 @@ static enum dr_code check_range(const struct dr_range *r, struct dr_err *err)
         dr_bound_compare(&r->from, &r->upto) >= 0) {
         return dr_fail(err, DR_INPUT, "%s: a chunk ends before it begins", r->collection);
     }
+    if (r->access == DR_BY_KEYS && (r->spec == NULL || r->length == 0)) {
+        return dr_fail(err, DR_INPUT, "%s: a walk by keys without their description",
+                       r->collection);
+    }
     if (r->access == DR_BY_INDEX && r->index == NULL) {
         return dr_fail(err, DR_INPUT, "%s: a walk by index without the index's name",
                        r->collection);
@@ -157,6 +170,28 @@ enum dr_code dr_store_survey(struct dr_store *s, const char *database,
     enum dr_code rc = survey->database == NULL
                           ? dr_fail_nomem(err)
                           : s->ops->survey(s->impl, survey->database, filter, survey, err);
+    if (rc != DR_OK) {
+        dr_survey_destroy(survey);
+        return rc;
+    }
+    *out = survey;
+    return DR_OK;
+}
+
+enum dr_code dr_store_survey_spec(struct dr_store *s, const char *spec, struct dr_survey **out,
+                                  struct dr_err *err)
+{
+    *out = NULL;
+    if (s->ops->survey_spec == NULL) {
+        return dr_fail(err, DR_UNSUPPORTED, "%s: this store is not surveyed by keys", s->shown_url);
+    }
+    struct dr_survey *survey = dr_calloc(1, sizeof *survey);
+    if (survey == NULL) {
+        return dr_fail_nomem(err);
+    }
+    survey->arena = dr_arena_create(SURVEY_BLOCK_BYTES);
+    enum dr_code rc = survey->arena == NULL ? dr_fail_nomem(err)
+                                            : s->ops->survey_spec(s->impl, spec, survey, err);
     if (rc != DR_OK) {
         dr_survey_destroy(survey);
         return rc;
@@ -203,7 +238,7 @@ enum dr_code dr_store_scan(struct dr_store *s, const struct dr_range *range,
         return rc;
     }
     assert(batch->count <= budget->items_max);
-    assert(batch->count > 0 || batch->is_end);
+    assert(batch->count > 0 || batch->is_end || batch->looked > 0);
     return DR_OK;
 }
 

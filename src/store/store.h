@@ -37,7 +37,13 @@ enum dr_store_can {
 enum dr_sharding { DR_UNSHARDED, DR_SHARDED_RANGE, DR_SHARDED_HASHED };
 
 /* How a range is walked; each names its order and so the cursor's meaning. */
-enum dr_access { DR_BY_SHARD_RANGE, DR_BY_SHARD_HASHED, DR_BY_INDEX, DR_BY_SCAN };
+enum dr_access {
+    DR_BY_SHARD_RANGE,
+    DR_BY_SHARD_HASHED,
+    DR_BY_INDEX,
+    DR_BY_SCAN,
+    DR_BY_KEYS, /* key-list: keys generated from a description, a slice of their sequence */
+};
 
 struct dr_index {
     const char *name;
@@ -83,6 +89,7 @@ struct dr_survey {
     const char **node;
     uint32_t collection_count;
     struct dr_collection *collection;
+    const char *extra; /* JSON text with facts in the adapter's own words, or NULL */
 };
 void dr_survey_destroy(struct dr_survey *s);
 
@@ -96,6 +103,10 @@ struct dr_range {
     const char *key[DR_KEY_PARTS_MAX];
     struct dr_bound from, upto;     /* DR_BY_SHARD_*; parts 0 otherwise */
     const struct dr_filter *filter; /* NULL: everything in the range */
+    const char *spec;               /* JSON text in the adapter's own words: what is selected, where
+                                       a filter cannot say it; NULL: nothing */
+    bool is_spec_of_request;        /* spec is the operation's request, stored once and not per step */
+    uint64_t offset, length;        /* DR_BY_KEYS: slice of the key sequence of `spec` */
     uint64_t epoch;                 /* the layout the plan was made for */
 };
 
@@ -128,6 +139,8 @@ struct dr_batch {
     struct dr_item *item;
     uint64_t count;
     uint64_t bytes;         /* keys and values */
+    uint64_t looked;        /* candidates looked at, when more than count: generated keys that are not
+                               there, keys scanned that do not match; 0: as many as count */
     bool is_end;            /* nothing of the range lies behind this batch */
     struct dr_cursor after; /* where the next scan goes on */
     uint64_t read_mark;     /* adapter's own: state of the node when this was read */
@@ -179,6 +192,9 @@ struct dr_store_ops {
     enum dr_code (*restore)(void *impl, const struct dr_range *range, const struct dr_batch *batch,
                             struct dr_tally *tally, struct dr_err *err);
     enum dr_code (*command)(void *impl, const char *node, const char *text, struct dr_err *err);
+    /* Survey by the adapter's own description; NULL where filters say it all. */
+    enum dr_code (*survey_spec)(void *impl, const char *spec, struct dr_survey *survey,
+                                struct dr_err *err);
 };
 
 /* Find the adapter by the URL's scheme and open it. DR_INPUT for a bad URL or an unknown scheme
@@ -195,6 +211,10 @@ const char *dr_store_schemes(void);
 DR_MUST enum dr_code dr_store_survey(struct dr_store *s, const char *database,
                                      const struct dr_filter *filter, struct dr_survey **out,
                                      struct dr_err *err);
+/* The same where the request's own JSON says what is looked for (DR_CAN_KEY_LIST stores).
+ * DR_UNSUPPORTED when the adapter knows only filters. */
+DR_MUST enum dr_code dr_store_survey_spec(struct dr_store *s, const char *spec,
+                                          struct dr_survey **out, struct dr_err *err);
 /* The layout's epoch now; compare with the planned one before each batch. */
 DR_MUST enum dr_code dr_store_epoch(struct dr_store *s, const char *collection, uint64_t *epoch_out,
                                     struct dr_err *err);
@@ -203,8 +223,9 @@ DR_MUST enum dr_code dr_store_health(struct dr_store *s, const char *node, struc
 /* Exact number of items of the range. DR_UNSUPPORTED without DR_CAN_COUNT. */
 DR_MUST enum dr_code dr_store_count(struct dr_store *s, const struct dr_range *range,
                                     uint64_t *rows_out, struct dr_err *err);
-/* Read the next items of the range after `from`. The batch is reset first. An empty batch with
- * is_end says the range holds nothing more behind the cursor. Only whole, selected items of the
+/* Read the next items of the range after `from`. The batch is reset first. An empty batch without
+ * is_end is possible only with looked > 0: candidates were looked at and none is there. An empty
+ * batch with is_end says the range holds nothing more behind the cursor. Only whole, selected items of the
  * range are given: NULL keys belong to the chunk that starts at MIN; in a hashed chunk each item's
  * hash is computed on our side and an item whose stored hash lies is DR_CORRUPT, never skipped. */
 DR_MUST enum dr_code dr_store_scan(struct dr_store *s, const struct dr_range *range,

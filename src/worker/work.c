@@ -114,6 +114,26 @@ static enum dr_code still_mine(void *arg, struct dr_err *err)
     return DR_OK;
 }
 
+/* The operation's request, read once for all steps of it that this thread does. */
+static enum dr_code request_of(void *arg, const char **text_out, struct dr_err *err)
+{
+    const struct ask *a = arg;
+    struct worker *w = a->worker;
+    *text_out = NULL;
+    if (w->request == NULL || w->request_op != a->lease->op_id) {
+        dr_free(w->request);
+        w->request = NULL;
+        enum dr_code rc = dr_queue_texts(w->pool->config->queue, a->lease->op_id, &w->request, NULL,
+                                         NULL, err);
+        if (rc != DR_OK) {
+            return rc;
+        }
+        w->request_op = a->lease->op_id;
+    }
+    *text_out = w->request;
+    return DR_OK;
+}
+
 /* --- brakes --------------------------------------------------------------------------------------
  */
 
@@ -290,6 +310,7 @@ static enum dr_code run_step(struct worker *w, struct dr_lease *l, struct dr_err
                               .layout = s->layout,
                               .batch = w->batch,
                               .data_dir = dr_queue_data_dir(w->pool->config->queue),
+                              .request = request_of,
                               .still_mine = still_mine,
                               .arg = &ask};
     uint64_t done_before = l->mark.done;
@@ -455,6 +476,8 @@ void dr_worker_fini(struct worker *w)
     while (w->store_count > 0) {
         close_store(&w->store[--w->store_count]);
     }
+    dr_free(w->request);
+    w->request = NULL;
     dr_batch_destroy(w->batch);
     w->batch = NULL;
 }

@@ -145,6 +145,8 @@ struct worker {
     /* the thread's own */
     struct dr_batch *batch;
     struct dr_pace pace;
+    int64_t request_op; /* whose request is kept */
+    char *request;
     unsigned store_count;
     struct worker_store {
         char *url;

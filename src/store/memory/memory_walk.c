@@ -97,6 +97,8 @@ enum dr_code dr_memory_walk_prepare(const struct dr_memory_store *m, const struc
         return check_index(m, w, err);
     case DR_BY_SCAN:
         return DR_OK;
+    case DR_BY_KEYS:
+        break;
     }
     return dr_fail(err, DR_INPUT, "%s: unknown kind of walk", range->collection);
 }
