@@ -36,7 +36,7 @@ format:
 	@clang-format -i $$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
 bench:
-	@tools/deps.sh build demo
+	@tools/deps.sh build test
 	@bench/run.sh
 
 fuzz:

@@ -13,7 +13,11 @@ trap 'rm -rf "$dir"' EXIT
 echo "== the queue"
 mkdir "$dir/queue"
 build/bench/bench_queue "$dir/queue"
+echo "== key sequences"
+build/bench/bench_keyseq
 for batch in ${BENCH_BATCH:-1000 5000}; do
     echo "== erasing, batches of $batch"
     build/bench/bench_erase "$PWD/build/bench/drover" "$dir" "${BENCH_ROWS:-500000}" "$batch" "${BENCH_ROUNDS:-5}"
 done
+echo "== Redis"
+bench/bench_redis.sh build/bench "$dir/redis" "${BENCH_KEYS:-1000000}" "${BENCH_REDIS_ROUNDS:-3}"

@@ -133,7 +133,7 @@ static enum dr_code list_op(void *arg, const struct dr_op *op, struct dr_err *er
     if (op->is_irreversible || op->is_archive_expired) {
         return DR_OK;
     }
-    enum dr_code rc = dr_cli_each_step(all->c, op->id, DR_S_COUNT, visit_step, &s, err);
+    enum dr_code rc = dr_each_step(all->c->queue, op->id, DR_S_COUNT, visit_step, &s, err);
     if (rc != DR_OK || s.files == 0) {
         return rc;
     }
@@ -169,7 +169,7 @@ enum dr_code dr_cli_archive_list(struct dr_cli *c, int *exit_out, struct dr_err 
         (void)printf("%5s  %-24s %-14s %8s %10s %8s %15s  %s\n", "OP", "TARGET", "STATUS",
                      "SEGMENTS", "BYTES", "FRAMES", "ITEMS", "KEPT UNTIL");
     }
-    rc = op.id != 0 ? list_op(&all, &op, err) : dr_cli_each_op(c, list_op, &all, err);
+    rc = op.id != 0 ? list_op(&all, &op, err) : dr_each_op(c->queue, list_op, &all, err);
     if (rc != DR_OK) {
         json_decref(all.list);
         return rc;
@@ -194,7 +194,7 @@ enum dr_code dr_cli_archive_verify(struct dr_cli *c, int *exit_out, struct dr_er
     }
     if (rc == DR_OK) {
         s.op_id = op.id;
-        rc = dr_cli_each_step(c, op.id, DR_S_COUNT, visit_step, &s, err);
+        rc = dr_each_step(c->queue, op.id, DR_S_COUNT, visit_step, &s, err);
     }
     if (rc != DR_OK) {
         return rc;
@@ -287,7 +287,7 @@ enum dr_code dr_cli_archive_expire(struct dr_cli *c, int *exit_out, struct dr_er
     enum dr_code rc;
     if (is_due) {
         rc = dr_cli_queue(c, true, err);
-        rc = rc == DR_OK ? dr_cli_each_op(c, expire_if_due, &x, err) : rc;
+        rc = rc == DR_OK ? dr_each_op(c->queue, expire_if_due, &x, err) : rc;
     } else {
         rc = expire_one(&x, err);
     }

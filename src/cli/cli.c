@@ -117,13 +117,13 @@ static enum dr_exit flush_output(enum dr_exit code)
     return code == DR_EXIT_DONE ? DR_EXIT_FULL : code;
 }
 
-int dr_cli_main(int argc, const char *const *argv, struct dr_cli_stop *stop)
+int dr_cli_main(int argc, const char *const *argv, struct dr_cli_stop *stop, dr_serve_fn *serve)
 {
     struct dr_err err = {0};
     struct dr_args args;
     int exit_code = DR_EXIT_DONE;
     static const char *const version_argv[] = {"drover", "version"};
-    struct dr_cli c = {.args = &args, .stop = stop, .log_fd = -1};
+    struct dr_cli c = {.args = &args, .stop = stop, .serve = serve, .log_fd = -1};
 
     if (is_version_asked(argc, argv)) {
         argv = version_argv;

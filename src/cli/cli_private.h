@@ -19,8 +19,12 @@
 #include "queue/queue.h"
 #include "request/request.h"
 #include "store/store.h"
-
-enum { DR_CLI_PAGE = 64 }; /* operations, steps and audit rows read at a time */
+#include "verbs/config.h"
+#include "verbs/explain.h"
+#include "verbs/job.h"
+#include "verbs/serve.h"
+#include "verbs/show.h"
+#include "verbs/steer.h"
 
 struct dr_cli {
     const struct dr_args *args;
@@ -28,15 +32,12 @@ struct dr_cli {
     const char *const *word; /* behind the command's name */
     uint32_t word_count;
     struct dr_cli_stop *stop;
+    dr_serve_fn *serve; /* NULL: this build has no API */
     bool is_json, is_quiet, is_yes;
     const char *data_dir; /* --data, $DROVER_DATA or ./drover-data; nothing is made from it here */
     enum dr_place place;  /* whom the running call talks to */
-    json_t *config;       /* owns what the next four borrow */
-    struct dr_protect protect;
-    uint32_t threads;       /* 0: the pool's default */
-    const json_t *defaults; /* tuning beneath a job's own; NULL: none */
-    const char *log_file;   /* NULL: standard error */
-    enum dr_log_level log_level;
+    struct dr_config config;
+    enum dr_log_level log_level; /* the configuration's or the command line's */
     bool is_log_level_given;
     struct dr_log *log; /* NULL until dr_cli_log */
     int log_fd;
@@ -63,16 +64,6 @@ DR_MUST enum dr_code dr_cli_id(const struct dr_cli *c, uint32_t n, int64_t *out,
                                struct dr_err *err);
 /* Open the existing queue and read the operation that the first word names. */
 DR_MUST enum dr_code dr_cli_op(struct dr_cli *c, struct dr_op *op, struct dr_err *err);
-/* Call `each` for every operation, newest first. */
-DR_MUST enum dr_code dr_cli_each_op(struct dr_cli *c,
-                                    enum dr_code (*each)(void *arg, const struct dr_op *op,
-                                                         struct dr_err *err),
-                                    void *arg, struct dr_err *err);
-/* Call `each` for the steps of an operation, DR_S_COUNT: all; stops when *more turns false. */
-DR_MUST enum dr_code dr_cli_each_step(struct dr_cli *c, int64_t op_id, enum dr_step_status status,
-                                      enum dr_code (*each)(void *arg, const struct dr_step *step,
-                                                           bool *more, struct dr_err *err),
-                                      void *arg, struct dr_err *err);
 
 /* --- confirm.c ---------------------------------------------------------------------------------
  */
@@ -87,20 +78,12 @@ DR_MUST enum dr_code dr_cli_approve_op(struct dr_cli *c, const struct dr_op *op,
 
 /* --- job.c -------------------------------------------------------------------------------------
  */
-struct dr_prepared {
-    json_t *job; /* as given, with what the command line adds; kept for the record */
-    struct dr_request *request;
-    struct dr_store *store;
-    struct dr_survey *survey;
-    struct dr_plan *plan;
-};
 /* Read a job file, "-" is standard input. */
 DR_MUST enum dr_code dr_cli_load_job(struct dr_cli *c, const char *path, json_t **out,
                                      struct dr_err *err);
-/* Parse, guard, survey, plan: reads only. Takes the reference to `job` in any case. */
+/* dr_job_prepare with this call's configuration and place. Takes the reference to `job`. */
 DR_MUST enum dr_code dr_cli_prepare(struct dr_cli *c, json_t *job, const char *name,
                                     struct dr_prepared *out, struct dr_err *err);
-void dr_cli_prepared_fini(struct dr_prepared *p);
 /* `op_id` 0: a dry run, nothing is stored. */
 DR_MUST enum dr_code dr_cli_print_plan(struct dr_cli *c, const struct dr_prepared *p, int64_t op_id,
                                        uint64_t steps_max, struct dr_err *err);
@@ -114,8 +97,15 @@ DR_MUST enum dr_code dr_cli_put(struct dr_cli *c, const struct dr_prepared *p, e
 DR_MUST enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *name, int *exit_out,
                                     struct dr_err *err);
 
+/* --- run.c ---------------------------------------------------------------------------------------
+ */
+/* Become the one who works here; somebody else is named. */
+DR_MUST enum dr_code dr_cli_own(struct dr_cli *c, struct dr_err *err);
+
 /* --- follow.c ----------------------------------------------------------------------------------
  */
+/* From here on Ctrl-C means: end the batch at hand. */
+void dr_cli_become_graceful(struct dr_cli *c);
 /* Run the pool as owner until the operation ends (0: until nothing is left, or for ever), showing
  * progress. DR_STOPPED when the operator interrupted it. */
 DR_MUST enum dr_code dr_cli_pool(struct dr_cli *c, int64_t op_id, bool is_forever,
@@ -133,20 +123,6 @@ DR_MUST enum dr_code dr_cli_conclude(struct dr_cli *c, int64_t op_id, bool is_un
 DR_MUST enum dr_code dr_cli_print_ops(struct dr_cli *c, const char *before, bool *moving_out,
                                       struct dr_err *err);
 
-/* --- show.c, explain.c -------------------------------------------------------------------------
- */
-json_t *dr_show_op_json(const struct dr_op *op); /* NULL when memory is short */
-void dr_show_op(const struct dr_op *op, struct dr_str *out);
-void dr_show_op_head(struct dr_str *out);
-void dr_show_op_line(const struct dr_op *op, dr_wall_ms now, struct dr_str *out);
-json_t *dr_show_step_json(const struct dr_step *s);
-/* "2026-11-21 05:48:26Z", "-" for 0; returns buf. */
-char *dr_show_when(dr_wall_ms at, char *buf, size_t buf_bytes);
-/* The archive is still there and an undo would be accepted at `now`. */
-bool dr_show_is_undo_possible(const struct dr_op *op);
-/* Undo counts down what was done; everything else counts up. */
-void dr_show_progress_of(const struct dr_op *op, uint64_t *done_out, uint64_t *total_out);
-
 /* --- the verbs ---------------------------------------------------------------------------------
  */
 #define DR_CLI_ACTION(name)                                                                        \
@@ -155,8 +131,10 @@ DR_CLI_ACTION(dr_cli_plan);
 DR_CLI_ACTION(dr_cli_run);
 DR_CLI_ACTION(dr_cli_submit);
 DR_CLI_ACTION(dr_cli_work);
+DR_CLI_ACTION(dr_cli_serve);
 DR_CLI_ACTION(dr_cli_tenant_drop);
 DR_CLI_ACTION(dr_cli_purge);
+DR_CLI_ACTION(dr_cli_redis_purge_stats);
 DR_CLI_ACTION(dr_cli_status);
 DR_CLI_ACTION(dr_cli_watch);
 DR_CLI_ACTION(dr_cli_explain);
@@ -178,9 +156,6 @@ DR_CLI_ACTION(dr_cli_manual);
 DR_CLI_ACTION(dr_cli_completion);
 DR_CLI_ACTION(dr_cli_version);
 #undef DR_CLI_ACTION
-/* The stored tuning of an operation. */
-DR_MUST enum dr_code dr_cli_read_tuning(struct dr_cli *c, int64_t op_id, struct dr_tuning *out,
-                                        struct dr_err *err);
 /* The tuning options of the command line as a tuning object; *out NULL when none is given. */
 DR_MUST enum dr_code dr_cli_tuning_options(const struct dr_cli *c, json_t **out,
                                            struct dr_err *err);

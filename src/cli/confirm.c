@@ -40,10 +40,7 @@ enum dr_code dr_cli_approve_op(struct dr_cli *c, const struct dr_op *op, struct 
 {
     char what[WHAT_BYTES];
     char count[32];
-    /* A plan that was paused or stopped before anybody approved it is no less a mere plan. */
-    bool is_approved =
-        op->wish == DR_WISH_RUN || op->wish == DR_WISH_ROLLBACK || op->started_at != 0;
-    if (is_approved) {
+    if (dr_op_is_approved(op)) {
         return DR_OK;
     }
     (void)snprintf(what, sizeof what, "This erases %s items of %s%s.",

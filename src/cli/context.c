@@ -10,10 +10,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/mem.h"
 #include "cli/cli_private.h"
 
-enum { THREADS_MAX = 256, PATH_BYTES = 4096, HOST_BYTES = 64, USER_BYTES = 60 };
+enum { PATH_BYTES = 4096, HOST_BYTES = 64, USER_BYTES = 60 };
 
 static void note_who(struct dr_cli *c)
 {
@@ -31,56 +30,6 @@ static void note_who(struct dr_cli *c)
     }
 }
 
-static enum dr_code read_protect(struct dr_cli *c, const json_t *list, const char *name,
-                                 struct dr_err *err)
-{
-    size_t i;
-    json_t *item;
-    json_array_foreach((json_t *)list, i, item)
-    {
-        const char *text = json_string_value(item);
-        if (text == NULL || text[0] == '\0') {
-            return dr_fail(err, DR_INPUT, "%s.protect[%zu]: must be a name or a pattern", name, i);
-        }
-        c->protect.pattern[c->protect.count++] = text;
-    }
-    return DR_OK;
-}
-
-static enum dr_code read_config(struct dr_cli *c, const char *name, struct dr_err *err)
-{
-    struct dr_jr r;
-    const json_t *protect = NULL;
-    const char *level = NULL;
-    uint64_t threads = 0;
-    dr_jr_init(&r, c->config, name, err);
-    (void)dr_jr_array(&r, "protect", false, DR_PROTECT_MAX, &protect);
-    (void)dr_jr_u64(&r, "threads", false, 1, THREADS_MAX, &threads);
-    (void)dr_jr_string(&r, "log_level", false, &level);
-    (void)dr_jr_string(&r, "log_file", false, &c->log_file);
-    (void)dr_jr_object(&r, "defaults", false, &c->defaults);
-    enum dr_code rc = dr_jr_finish(&r);
-    if (rc == DR_OK && protect != NULL) {
-        rc = read_protect(c, protect, name, err);
-    }
-    if (rc == DR_OK && level != NULL) {
-        c->is_log_level_given = dr_log_level_parse(level, &c->log_level);
-        if (!c->is_log_level_given) {
-            rc = dr_fail(err, DR_INPUT, "%s.log_level: error, warn, info or debug, not \"%.40s\"",
-                         name, level);
-        }
-    }
-    if (rc == DR_OK && c->defaults != NULL) {
-        char path[PATH_BYTES + 16];
-        struct dr_tuning checked;
-        dr_tuning_default(&checked);
-        (void)snprintf(path, sizeof path, "%s.defaults", name);
-        rc = dr_tuning_parse(c->defaults, path, &checked, err);
-    }
-    c->threads = (uint32_t)threads;
-    return rc;
-}
-
 static enum dr_code load_config(struct dr_cli *c, struct dr_err *err)
 {
     char beside[PATH_BYTES];
@@ -96,14 +45,10 @@ static enum dr_code load_config(struct dr_cli *c, struct dr_err *err)
         }
         path = beside;
     }
-    enum dr_code rc = dr_json_load(path, &c->config, err);
-    if (rc == DR_NOT_FOUND) {
-        return dr_fail(err, DR_INPUT, "%s: there is no such configuration file", path);
-    }
-    if (rc != DR_OK && rc != DR_NOMEM) {
-        return DR_INPUT; /* also when it may not be read: the file is what is wrong */
-    }
-    return rc == DR_OK ? read_config(c, path, err) : rc;
+    enum dr_code rc = dr_config_load(&c->config, path, err);
+    c->log_level = c->config.log_level;
+    c->is_log_level_given = c->config.is_log_level_given;
+    return rc == DR_NOT_FOUND ? DR_INPUT : rc;
 }
 
 static enum dr_code read_log_options(struct dr_cli *c, struct dr_err *err)
@@ -150,8 +95,7 @@ void dr_cli_fini(struct dr_cli *c)
         (void)close(c->log_fd);
         c->log_fd = -1;
     }
-    json_decref(c->config);
-    c->config = NULL;
+    dr_config_fini(&c->config);
 }
 
 enum dr_code dr_cli_queue(struct dr_cli *c, bool must_exist, struct dr_err *err)
@@ -182,8 +126,9 @@ enum dr_code dr_cli_log(struct dr_cli *c, enum dr_log_level level, struct dr_err
     if (c->log != NULL) {
         return DR_OK;
     }
-    if (c->log_file != NULL) {
-        enum dr_code rc = dr_file_open(c->log_file, O_WRONLY | O_APPEND | O_CREAT, &c->log_fd, err);
+    if (c->config.log_file != NULL) {
+        enum dr_code rc =
+            dr_file_open(c->config.log_file, O_WRONLY | O_APPEND | O_CREAT, &c->log_fd, err);
         if (rc != DR_OK) {
             dr_wrap(err, "log_file");
             return rc;
@@ -252,51 +197,4 @@ enum dr_code dr_cli_op(struct dr_cli *c, struct dr_op *op, struct dr_err *err)
         rc = dr_cli_queue(c, true, err);
     }
     return rc == DR_OK ? dr_queue_op(c->queue, id, op, err) : rc;
-}
-
-enum dr_code dr_cli_each_op(struct dr_cli *c,
-                            enum dr_code (*each)(void *arg, const struct dr_op *op,
-                                                 struct dr_err *err),
-                            void *arg, struct dr_err *err)
-{
-    enum dr_code rc = DR_OK;
-    uint32_t count = 0;
-    int64_t before = 0;
-    struct dr_op *page = dr_calloc(DR_CLI_PAGE, sizeof *page);
-    if (page == NULL) {
-        return dr_fail_nomem(err);
-    }
-    do {
-        rc = dr_queue_ops(c->queue, before, page, DR_CLI_PAGE, &count, err);
-        for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
-            before = page[i].id;
-            rc = each(arg, &page[i], err);
-        }
-    } while (rc == DR_OK && count == DR_CLI_PAGE);
-    dr_free(page);
-    return rc;
-}
-
-enum dr_code dr_cli_each_step(struct dr_cli *c, int64_t op_id, enum dr_step_status status,
-                              enum dr_code (*each)(void *arg, const struct dr_step *step,
-                                                   bool *more, struct dr_err *err),
-                              void *arg, struct dr_err *err)
-{
-    enum dr_code rc = DR_OK;
-    uint32_t count = 0;
-    int64_t after = 0;
-    bool more = true;
-    struct dr_step *page = dr_calloc(DR_CLI_PAGE, sizeof *page);
-    if (page == NULL) {
-        return dr_fail_nomem(err);
-    }
-    do {
-        rc = dr_queue_steps(c->queue, op_id, status, after, page, DR_CLI_PAGE, &count, err);
-        for (uint32_t i = 0; rc == DR_OK && more && i < count; i++) {
-            after = page[i].id;
-            rc = each(arg, &page[i], &more, err);
-        }
-    } while (rc == DR_OK && more && count == DR_CLI_PAGE);
-    dr_free(page);
-    return rc;
 }

@@ -164,59 +164,22 @@ static enum dr_code print_tuning(struct dr_cli *c, int64_t op_id, const json_t *
     return dr_cli_put_text(&out, err);
 }
 
-enum dr_code dr_cli_read_tuning(struct dr_cli *c, int64_t op_id, struct dr_tuning *out,
-                                struct dr_err *err)
-{
-    char *text = NULL;
-    json_t *j = NULL;
-    dr_tuning_default(out);
-    enum dr_code rc = dr_queue_texts(c->queue, op_id, NULL, NULL, &text, err);
-    if (rc != DR_OK || text == NULL || text[0] == '\0') {
-        goto out;
-    }
-    rc = dr_json_parse("stored tuning", text, strlen(text), &j, err);
-    if (rc == DR_OK) {
-        rc = dr_tuning_parse(j, "stored tuning", out, err);
-    }
-out:
-    json_decref(j);
-    dr_free(text);
-    return rc;
-}
-
 enum dr_code dr_cli_tune(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
     struct dr_op op;
-    struct dr_tuning tuning;
     json_t *changes = NULL;
     json_t *whole = NULL;
-    char *text = NULL;
     (void)exit_out;
     enum dr_code rc = dr_cli_tuning_options(c, &changes, err);
     if (rc == DR_OK) {
         rc = dr_cli_op(c, &op, err);
     }
     if (rc == DR_OK) {
-        rc = dr_cli_read_tuning(c, op.id, &tuning, err);
-    }
-    if (rc == DR_OK && changes != NULL) {
-        rc = dr_tuning_parse(changes, "tune", &tuning, err);
-    }
-    if (rc != DR_OK) {
-        goto out;
-    }
-    whole = dr_tuning_to_json(&tuning);
-    text = whole != NULL ? dr_json_text(whole) : NULL;
-    if (text == NULL) {
-        rc = dr_fail_nomem(err);
-    } else if (changes != NULL) {
-        rc = dr_queue_tune(c->queue, op.id, text, tuning.priority, c->who, err);
+        rc = dr_steer_tune(c->queue, op.id, changes, "tune", c->who, &whole, err);
     }
     if (rc == DR_OK) {
         rc = print_tuning(c, op.id, whole, err);
     }
-out:
-    dr_free(text);
     json_decref(whole);
     json_decref(changes);
     return rc;

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "queue/queue.h"
+#include "verbs/place.h"
 
 #define DR_EXIT_MAP(X)                                                                             \
     X(DONE, 0, "done as asked")                                                                    \
@@ -28,14 +29,6 @@ enum dr_exit {
 #define X(name, number, text) DR_EXIT_##name = (number),
     DR_EXIT_MAP(X)
 #undef X
-};
-
-/* Whom a failed call was talking to; the same code means different things at each. */
-enum dr_place {
-    DR_AT_NOTHING, /* arguments, the job, pure code */
-    DR_AT_DATA,    /* the data folder and its queue */
-    DR_AT_STORE,   /* the database */
-    DR_AT_ARCHIVE, /* segment files in the data folder */
 };
 
 enum dr_exit dr_exit_of(enum dr_code code, enum dr_place place);

@@ -129,7 +129,7 @@ static void on_tick(void *arg)
 
 /* From here on Ctrl-C means: end the batch at hand. A reader of our output that went away must not
  * kill work half way either. */
-static void become_graceful(struct dr_cli *c)
+void dr_cli_become_graceful(struct dr_cli *c)
 {
     (void)signal(SIGPIPE, SIG_IGN);
     atomic_store(&c->stop->is_graceful, true);
@@ -157,11 +157,11 @@ enum dr_code dr_cli_pool(struct dr_cli *c, int64_t op_id, bool is_forever, struc
         return rc;
     }
     start_watcher(&w, c, op_id);
-    become_graceful(c);
+    dr_cli_become_graceful(c);
     const struct dr_pool_config pool = {
         .queue = c->queue,
         .log = c->log,
-        .threads = c->threads,
+        .threads = c->config.threads,
         .until_op = op_id,
         .is_forever = is_forever,
         .ask_stop = &c->stop->is_asked,
@@ -193,7 +193,7 @@ enum dr_code dr_cli_follow(struct dr_cli *c, int64_t op_id, bool *ended_out, str
     enum dr_code rc = DR_OK;
     start_watcher(&w, c, op_id);
     *ended_out = false;
-    become_graceful(c);
+    dr_cli_become_graceful(c);
     c->place = DR_AT_DATA;
     do {
         if (refresh(&w, dr_mono_now()) && dr_op_status_is_resting(w.op.status)) {

@@ -42,6 +42,8 @@ static const struct {
     {"log_level", "error, warn, info or debug"},
     {"log_file", "append the log here instead of writing it to standard error"},
     {"defaults", "tuning beneath a job's own, as {\"rate\": 5000}"},
+    {"redis_stats",
+     "for drover serve: the job beneath DELETE /services/ID/stats, {\"store\": URL}"},
 };
 
 static void add_options(const struct dr_option *options, struct dr_str *out)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the way from a job's text to a stored plan: load, parse, guard, survey, plan, approve, put.
- * Up to the put nothing is written anywhere. */
+/* Owns what the command line adds to verbs/job.h: the job's file, its options, the question. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -86,73 +85,10 @@ enum dr_code dr_cli_load_job(struct dr_cli *c, const char *path, json_t **out, s
     return rc;
 }
 
-/* The job with the configuration's tuning beneath its own. Wrong types are left for the parser,
- * which knows how to say what is wrong with them. */
-static json_t *with_defaults(const struct dr_cli *c, json_t *job)
-{
-    json_t *own = json_object_get(job, "tuning");
-    if (c->defaults == NULL || !json_is_object(job) || (own != NULL && !json_is_object(own))) {
-        return json_incref(job);
-    }
-    json_t *merged = json_copy(job);
-    json_t *tuning = json_copy((json_t *)c->defaults);
-    if (merged == NULL || tuning == NULL || (own != NULL && json_object_update(tuning, own) != 0)) {
-        json_decref(tuning);
-        json_decref(merged);
-        return NULL;
-    }
-    if (json_object_set_new(merged, "tuning", tuning) != 0) {
-        json_decref(merged);
-        return NULL;
-    }
-    return merged;
-}
-
-static enum dr_code survey_and_plan(struct dr_cli *c, struct dr_prepared *p, struct dr_err *err)
-{
-    char shown[512];
-    c->place = DR_AT_STORE;
-    enum dr_code rc = dr_store_open(p->request->store_url, &p->store, err);
-    if (rc == DR_OK) {
-        rc = dr_store_survey(p->store, p->request->database, dr_request_filter(p->request),
-                             &p->survey, err);
-        if (rc != DR_OK) {
-            dr_wrap(err, "survey of %s", dr_url_redact(p->request->store_url, shown, sizeof shown));
-        }
-    }
-    if (rc == DR_OK) {
-        c->place = DR_AT_NOTHING;
-        rc = dr_plan_make(p->request, p->survey, dr_store_can(p->store), &p->plan, err);
-    }
-    return rc;
-}
-
 enum dr_code dr_cli_prepare(struct dr_cli *c, json_t *job, const char *name,
                             struct dr_prepared *out, struct dr_err *err)
 {
-    memset(out, 0, sizeof *out);
-    out->job = job;
-    c->place = DR_AT_NOTHING;
-    json_t *effective = with_defaults(c, job);
-    if (effective == NULL) {
-        return dr_fail_nomem(err);
-    }
-    enum dr_code rc = dr_request_parse(effective, name, &out->request, err);
-    json_decref(effective);
-    if (rc == DR_OK) {
-        rc = dr_request_guard(out->request, &c->protect, err);
-    }
-    return rc == DR_OK ? survey_and_plan(c, out, err) : rc;
-}
-
-void dr_cli_prepared_fini(struct dr_prepared *p)
-{
-    dr_plan_destroy(p->plan);
-    dr_survey_destroy(p->survey);
-    dr_store_close(p->store);
-    dr_request_destroy(p->request);
-    json_decref(p->job);
-    memset(p, 0, sizeof *p);
+    return dr_job_prepare(&c->config, job, name, out, &c->place, err);
 }
 
 enum dr_code dr_cli_print_plan(struct dr_cli *c, const struct dr_prepared *p, int64_t op_id,
@@ -202,62 +138,10 @@ enum dr_code dr_cli_approve(struct dr_cli *c, const struct dr_prepared *p, struc
     return dr_cli_confirm(c, what, target, err);
 }
 
-static enum dr_code next_step(void *arg, struct dr_plan_step *step, bool *has_out,
-                              struct dr_err *err)
-{
-    return dr_plan_next(arg, step, has_out, err);
-}
-
 enum dr_code dr_cli_put(struct dr_cli *c, const struct dr_prepared *p, enum dr_wish wish,
                         int64_t *op_id_out, struct dr_err *err)
 {
-    const struct dr_request *r = p->request;
-    struct dr_plan_iter *steps = NULL;
-    json_t *summary = NULL;
-    json_t *tuning = dr_tuning_to_json(&r->tuning);
-    char *request_text = dr_json_text(p->job);
-    char *tuning_text = tuning != NULL ? dr_json_text(tuning) : NULL;
-    char *summary_text = NULL;
-    bool is_irreversible = dr_plan_is_irreversible(p->plan);
-    c->place = DR_AT_NOTHING;
-    enum dr_code rc = dr_plan_to_json(p->plan, false, &summary, err);
-    if (rc != DR_OK) {
-        goto out;
-    }
-    summary_text = dr_json_text(summary);
-    if (request_text == NULL || tuning_text == NULL || summary_text == NULL) {
-        rc = dr_fail_nomem(err);
-        goto out;
-    }
-    rc = dr_plan_begin(p->plan, &steps, err);
-    if (rc != DR_OK) {
-        goto out;
-    }
-    const struct dr_put put = {
-        .kind = r->kind_name,
-        .target = dr_request_target(r),
-        .store_url = r->store_url,
-        .request_json = request_text,
-        .summary_json = summary_text,
-        .tuning_json = tuning_text,
-        .priority = r->tuning.priority,
-        .wish = wish,
-        .is_irreversible = is_irreversible,
-        .plan_hash = dr_plan_hash(p->plan),
-        .archive_days = is_irreversible ? 0 : r->archive_days,
-        .by = c->who,
-        .idempotency_key = dr_args_text(c->args, "key", NULL),
-    };
-    c->place = DR_AT_DATA;
-    rc = dr_queue_put(c->queue, &put, next_step, steps, op_id_out, err);
-out:
-    if (steps != NULL) {
-        dr_plan_end(steps);
-    }
-    dr_free(summary_text);
-    dr_free(tuning_text);
-    dr_free(request_text);
-    json_decref(summary);
-    json_decref(tuning);
-    return rc;
+    const struct dr_job_put put = {
+        .wish = wish, .by = c->who, .key = dr_args_text(c->args, "key", NULL)};
+    return dr_job_store(c->queue, p, &put, op_id_out, NULL, &c->place, err);
 }

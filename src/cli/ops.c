@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the verbs that only look: status of one operation, its steps, the audit. */
+/* Owns the verbs that only look: status of one operation, its steps, the audit, explain. */
 #include <stdio.h>
 #include <string.h>
 
@@ -112,7 +112,7 @@ enum dr_code dr_cli_steps(struct dr_cli *c, int *exit_out, struct dr_err *err)
         (void)printf("%7s  %-11s %-8s %5s  %-12s %12s %12s  %s\n", "STEP", "STATUS", "KIND",
                      "STAGE", "NODE", "ESTIMATED", "DONE", "WHAT");
     }
-    rc = dr_cli_each_step(c, op.id, status, list_step, &l, err);
+    rc = dr_each_step(c->queue, op.id, status, list_step, &l, err);
     if (rc != DR_OK) {
         json_decref(l.list);
         return rc;
@@ -139,7 +139,7 @@ static enum dr_code list_audits(struct dr_cli *c, int64_t op_id, struct dr_audit
     int64_t after = 0;
     char when[WHEN_BYTES];
     do {
-        rc = dr_queue_audits(c->queue, op_id, after, page, DR_CLI_PAGE, &count, err);
+        rc = dr_queue_audits(c->queue, op_id, after, page, DR_PAGE, &count, err);
         for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
             const struct dr_audit *a = &page[i];
             after = a->id;
@@ -150,7 +150,7 @@ static enum dr_code list_audits(struct dr_cli *c, int64_t op_id, struct dr_audit
                 rc = dr_fail_nomem(err);
             }
         }
-    } while (rc == DR_OK && count == DR_CLI_PAGE);
+    } while (rc == DR_OK && count == DR_PAGE);
     return rc;
 }
 
@@ -164,7 +164,7 @@ enum dr_code dr_cli_audit(struct dr_cli *c, int *exit_out, struct dr_err *err)
     if (rc != DR_OK) {
         return rc;
     }
-    page = dr_calloc(DR_CLI_PAGE, sizeof *page);
+    page = dr_calloc(DR_PAGE, sizeof *page);
     list = c->is_json ? json_array() : NULL;
     if (page == NULL || (c->is_json && list == NULL)) {
         rc = dr_fail_nomem(err);
@@ -178,4 +178,27 @@ out:
     json_decref(list);
     dr_free(page);
     return rc;
+}
+
+enum dr_code dr_cli_explain(struct dr_cli *c, int *exit_out, struct dr_err *err)
+{
+    struct dr_op op;
+    struct dr_str out;
+    json_t *j = NULL;
+    (void)exit_out;
+    enum dr_code rc = dr_cli_op(c, &op, err);
+    if (rc == DR_OK && c->is_json) {
+        rc = dr_explain_op_json(c->queue, &op, &j, err);
+        return rc == DR_OK ? dr_cli_put_json(j, err) : rc;
+    }
+    if (rc != DR_OK) {
+        return rc;
+    }
+    dr_str_init(&out);
+    rc = dr_explain_op(c->queue, &op, &out, err);
+    if (rc != DR_OK) {
+        dr_str_fini(&out);
+        return rc;
+    }
+    return dr_cli_put_text(&out, err);
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the verbs that plan and work: plan, run, submit, work. The order is part of the promise:
- * guards and plan, then the question, then the data folder, then ownership, then the put. */
+/* Owns the verbs that plan and work: plan, run, submit, work, serve. The order is part of the
+ * promise: guards and plan, then the question, then the data folder, then ownership, then the put.
+ */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli_private.h"
 
-enum { STEPS_SHOWN_DEFAULT = 20, HOLDER_BYTES = 256 };
+enum { STEPS_SHOWN_DEFAULT = 20, SERVE_THREADS_MAX = 256, HOLDER_BYTES = 256 };
 
-/* Become the one who works here; somebody else is named. */
-static enum dr_code own_folder(struct dr_cli *c, struct dr_err *err)
+enum dr_code dr_cli_own(struct dr_cli *c, struct dr_err *err)
 {
     c->place = DR_AT_DATA;
     enum dr_code rc = dr_queue_own(c->queue, err);
@@ -54,7 +54,7 @@ enum dr_code dr_cli_plan(struct dr_cli *c, int *exit_out, struct dr_err *err)
         }
         dr_cli_say(c, "it runs only when somebody approves it: drover run %lld", (long long)op_id);
     }
-    dr_cli_prepared_fini(&p);
+    dr_prepared_fini(&p);
     return rc;
 }
 
@@ -67,7 +67,7 @@ static enum dr_code store_approved(struct dr_cli *c, const struct dr_prepared *p
         rc = dr_cli_queue(c, false, err);
     }
     if (rc == DR_OK && with_own) {
-        rc = own_folder(c, err);
+        rc = dr_cli_own(c, err);
     }
     return rc == DR_OK ? dr_cli_put(c, p, DR_WISH_RUN, op_id_out, err) : rc;
 }
@@ -85,7 +85,7 @@ enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *name, int
         rc = store_approved(c, &p, true, &op_id, err);
     }
     /* A survey of a big cluster is big; the run may take days. */
-    dr_cli_prepared_fini(&p);
+    dr_prepared_fini(&p);
     if (rc != DR_OK || is_dry_run) {
         return rc;
     }
@@ -120,7 +120,7 @@ static enum dr_code run_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
         rc = dr_cli_approve_op(c, &op, err);
     }
     if (rc == DR_OK) {
-        rc = own_folder(c, err);
+        rc = dr_cli_own(c, err);
     }
     if (rc == DR_OK) {
         rc = dr_queue_op(c->queue, op.id, &op, err); /* it may have moved while we asked */
@@ -166,7 +166,7 @@ enum dr_code dr_cli_submit(struct dr_cli *c, int *exit_out, struct dr_err *err)
     if (rc == DR_OK) {
         rc = store_approved(c, &p, false, &op_id, err);
     }
-    dr_cli_prepared_fini(&p);
+    dr_prepared_fini(&p);
     if (rc != DR_OK) {
         return rc;
     }
@@ -184,7 +184,44 @@ enum dr_code dr_cli_work(struct dr_cli *c, int *exit_out, struct dr_err *err)
     bool is_forever = dr_args_has(c->args, "forever");
     enum dr_code rc = dr_cli_queue(c, !is_forever, err);
     if (rc == DR_OK) {
-        rc = own_folder(c, err);
+        rc = dr_cli_own(c, err);
     }
     return rc == DR_OK ? dr_cli_pool(c, 0, is_forever, err) : rc;
+}
+
+enum dr_code dr_cli_serve(struct dr_cli *c, int *exit_out, struct dr_err *err)
+{
+    (void)exit_out;
+    uint64_t threads = dr_args_u64(c->args, "threads", c->config.threads);
+    if (c->serve == NULL) {
+        return dr_fail(err, DR_UNSUPPORTED,
+                       "this build has no API; build it with -DDROVER_API=ON (drover work "
+                       "--forever works on the data folder without one)");
+    }
+    if (threads > SERVE_THREADS_MAX) {
+        return dr_fail(err, DR_USAGE, "--threads is at most %d", SERVE_THREADS_MAX);
+    }
+    enum dr_code rc = dr_cli_queue(c, false, err);
+    if (rc == DR_OK) {
+        rc = dr_cli_own(c, err);
+    }
+    if (rc == DR_OK) {
+        c->place = DR_AT_NOTHING;
+        rc = dr_cli_log(c, DR_LOG_INFO, err);
+    }
+    if (rc != DR_OK) {
+        return rc;
+    }
+    dr_cli_become_graceful(c);
+    const struct dr_serve serve = {
+        .queue = c->queue,
+        .log = c->log,
+        .config = &c->config,
+        .listen = dr_args_text(c->args, "listen", DR_SERVE_LISTEN),
+        .tokens_path = dr_args_text(c->args, "tokens", NULL),
+        .threads = (uint32_t)threads,
+        .ask_stop = &c->stop->is_asked,
+        .place = &c->place,
+    };
+    return c->serve(&serve, err);
 }

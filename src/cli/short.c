@@ -213,3 +213,102 @@ enum dr_code dr_cli_purge(struct dr_cli *c, int *exit_out, struct dr_err *err)
     }
     return dr_cli_run_job(c, job, "job", exit_out, err);
 }
+
+/* One store of several servers: redis://[user:password@]host:port,host:port[/db]. */
+static enum dr_code join_urls(const struct dr_args *a, struct dr_str *out, struct dr_err *err)
+{
+    const char *first = dr_args_nth(a, "url", 0);
+    const char *hosts = first == NULL ? NULL : strstr(first, "://");
+    const char *text;
+    if (hosts == NULL) {
+        return dr_fail(err, DR_USAGE, "--url: a URL like redis://host:6379 is needed");
+    }
+    const char *at = strchr(hosts + 3, '@');
+    size_t head = (size_t)((at != NULL ? at + 1 : hosts + 3) - first);
+    size_t body = strcspn(first + head, "/");
+    dr_str_addn(out, first, head + body);
+    for (uint32_t n = 1; (text = dr_args_nth(a, "url", n)) != NULL; n++) {
+        size_t own = strlen(text) > head ? strcspn(text + head, "/") : 0;
+        if (own == 0 || strncmp(text, first, head) != 0 ||
+            strcmp(text + head + own, first + head + body) != 0) {
+            return dr_fail(err, DR_USAGE,
+                           "--url: several servers must agree in user, password and database");
+        }
+        dr_str_addc(out, ',');
+        dr_str_addn(out, text + head, own);
+    }
+    dr_str_add(out, first + head + body);
+    return out->is_short ? dr_fail_nomem(err) : DR_OK;
+}
+
+/* Digits are Unix seconds, anything else is left to the job's parser. */
+static enum dr_code add_time(const struct dr_args *a, const char *option, json_t *job,
+                             struct dr_err *err)
+{
+    int64_t seconds = 0;
+    const char *text = dr_args_text(a, option, NULL);
+    if (text == NULL) {
+        return DR_OK;
+    }
+    json_t *value = dr_parse_i64(text, &seconds) ? json_integer(seconds) : json_string(text);
+    return json_object_set_new(job, option, value) == 0
+               ? DR_OK
+               : dr_fail(err, DR_INPUT, "--%s: not valid UTF-8, or out of memory", option);
+}
+
+static enum dr_code fill_redis_job(const struct dr_args *a, json_t *job, struct dr_err *err)
+{
+    static const struct key_of own_keys[] = {
+        {"marked", "marked"},
+        {"zero-values", "zero_values"},
+        {"strategy", "strategy"},
+        {"log-deleted", "log_deleted"},
+        {"overwrite", "overwrite"},
+        {"partition-keys", "partition_keys"},
+        {NULL, NULL},
+    };
+    static const struct key_of lists[] = {
+        {"service", "services"},
+        {"application", "applications"},
+        {"metric", "metrics"},
+        {"user", "users"},
+    };
+    struct dr_str url;
+    bool any = false;
+    dr_str_init(&url);
+    enum dr_code rc = join_urls(a, &url, err);
+    if (rc == DR_OK && json_object_set_new(job, "store", json_string(dr_str_text(&url))) != 0) {
+        rc = dr_fail(err, DR_INPUT, "--url: not valid UTF-8, or out of memory");
+    }
+    dr_str_fini(&url);
+    if (rc == DR_OK) {
+        rc = add_keys(a, own_keys, job, &any, err);
+    }
+    for (size_t i = 0; rc == DR_OK && i < sizeof lists / sizeof lists[0]; i++) {
+        if (dr_args_has(a, lists[i].option)) {
+            rc = add_list(a, lists[i].option, lists[i].key, false, job, err);
+        }
+    }
+    if (rc == DR_OK) {
+        rc = add_time(a, "from", job, err);
+    }
+    return rc == DR_OK ? add_time(a, "to", job, err) : rc;
+}
+
+enum dr_code dr_cli_redis_purge_stats(struct dr_cli *c, int *exit_out, struct dr_err *err)
+{
+    static const char *const needed[] = {"url", NULL};
+    json_t *job = NULL;
+    enum dr_code rc = need_options(c, needed, err);
+    if (rc == DR_OK) {
+        rc = start_job(c, "redis.purge-stats", &job, err);
+    }
+    if (rc == DR_OK) {
+        rc = fill_redis_job(c->args, job, err);
+    }
+    if (rc != DR_OK) {
+        json_decref(job);
+        return rc;
+    }
+    return dr_cli_run_job(c, job, "job", exit_out, err);
+}

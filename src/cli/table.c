@@ -45,10 +45,13 @@ static const struct dr_option global_options[] = {
     {                                                                                              \
         "timezone", "Z", "of the quiet hours: UTC, local or +HH:MM", DR_OPT_TEXT, false            \
     }
-#define OPT_JOB                                                                                    \
+#define OPT_STORE                                                                                  \
     {"store", "URL", "the database, as sqlite:/srv/app/main.db", DR_OPT_TEXT, false},              \
-        {"database", "NAME", "the database (tenant) in it", DR_OPT_TEXT, false},                   \
-        {"dry-run", NULL, "only show the plan", DR_OPT_FLAG, false},                               \
+    {                                                                                              \
+        "database", "NAME", "the database (tenant) in it", DR_OPT_TEXT, false                      \
+    }
+#define OPT_JOB                                                                                    \
+    {"dry-run", NULL, "only show the plan", DR_OPT_FLAG, false},                                   \
         {"archive-days", "N", "keep what was erased this long (default 30)", DR_OPT_U64, false},   \
         {"drift", "R", "how far the count may stray from the plan, 0.5 is 50%", DR_OPT_REAL,       \
          false},                                                                                   \
@@ -83,9 +86,17 @@ static const struct dr_option work_options[] = {
     {"forever", NULL, "wait for new operations instead of ending", DR_OPT_FLAG, false},
     {0},
 };
+static const struct dr_option serve_options[] = {
+    {"listen", "ADDR:PORT", "where to answer (default " DR_SERVE_LISTEN ")", DR_OPT_TEXT, false},
+    {"tokens", "FILE", "who may do what; without it only loopback addresses are served",
+     DR_OPT_TEXT, false},
+    {"threads", "N", "steps worked on at the same time", DR_OPT_U64, false},
+    {0},
+};
 static const struct dr_option tenant_drop_options[] = {
     {"collection", "NAME", "only this collection; may be repeated", DR_OPT_TEXT, true},
     {"drop-when-empty", NULL, "remove the empty collections as well", DR_OPT_FLAG, false},
+    OPT_STORE,
     OPT_JOB,
     OPT_GUARDS,
     OPT_SPEED,
@@ -96,6 +107,28 @@ static const struct dr_option purge_options[] = {
     {"filter", "JSON", "which rows, {\"expires_at\": {\"lt\": 1700000000}}", DR_OPT_TEXT, false},
     {"temp-index", NULL, "make an index for the run and remove it afterwards", DR_OPT_FLAG, false},
     {"whole-collection", NULL, "consent to a filter that matches every row", DR_OPT_FLAG, false},
+    OPT_STORE,
+    OPT_JOB,
+    OPT_GUARDS,
+    OPT_SPEED,
+    {0},
+};
+static const struct dr_option redis_options[] = {
+    {"url", "URL", "redis://host:port[/db]; may be repeated for several servers", DR_OPT_TEXT,
+     true},
+    {"service", "ID", "whose statistics; may be repeated", DR_OPT_TEXT, true},
+    {"application", "A", "only of this application; may be repeated", DR_OPT_TEXT, true},
+    {"metric", "M", "only this metric; may be repeated", DR_OPT_TEXT, true},
+    {"user", "U", "only of this end user; may be repeated", DR_OPT_TEXT, true},
+    {"from", "T", "start of the period: Unix seconds or 2019-12-16T10:00:00Z", DR_OPT_TEXT, false},
+    {"to", "T", "its end, the same way", DR_OPT_TEXT, false},
+    {"marked", NULL, "the services of the marked set, found by a scan", DR_OPT_FLAG, false},
+    {"zero-values", NULL, "only keys whose value is 0, found by a scan", DR_OPT_FLAG, false},
+    {"log-deleted", "FILE", "append \"key value\" for every key that is deleted", DR_OPT_TEXT,
+     false},
+    {"strategy", "auto|keys|scan", "how keys are found (default auto)", DR_OPT_TEXT, false},
+    {"partition-keys", "N", "keys in a step (default 10000)", DR_OPT_U64, false},
+    {"overwrite", NULL, "let a rollback overwrite keys written meanwhile", DR_OPT_FLAG, false},
     OPT_JOB,
     OPT_GUARDS,
     OPT_SPEED,
@@ -146,6 +179,12 @@ static const struct dr_command commands[] = {
     {"work", "", 0, 0, "work on everything that is waiting",
      "Owns the data folder until nothing is left to do, or with --forever until it is told to end.",
      work_options, dr_cli_work},
+    {"serve", "", 0, 0, "work as a daemon with an HTTP API",
+     "Owns the data folder, works on everything that is waiting and answers HTTP requests: jobs, "
+     "operations, DELETE /services/ID/stats, /metrics, /healthz, /readyz (docs/openapi.json). Ends "
+     "after the batch at hand on SIGTERM or Ctrl-C. The tokens file has a line ROLE:TOKEN or "
+     "ROLE:NAME:TOKEN each, with the roles read, operate and admin; nobody else may read it.",
+     serve_options, dr_cli_serve},
     {"tenant drop", "", 0, 0, "erase all of one database (short form of run)",
      "Builds a tenant.drop job from its options and runs it. Needs --store and --database.",
      tenant_drop_options, dr_cli_tenant_drop},
@@ -153,6 +192,13 @@ static const struct dr_command commands[] = {
      "Builds a purge job from its options and runs it. Needs --store, --database, --collection and "
      "--filter.",
      purge_options, dr_cli_purge},
+    {"redis purge-stats", "", 0, 0,
+     "delete the statistics of services from Redis (short form of run)",
+     "Builds a redis.purge-stats job from its options and runs it. Needs --url and either "
+     "--service "
+     "or --marked. With applications, metrics and a period the keys are generated, otherwise found "
+     "by a scan.",
+     redis_options, dr_cli_redis_purge_stats},
     {"status", "[OP]", 0, 1, "list operations, or show one", "Without OP: newest first.",
      no_options, dr_cli_status},
     {"watch", "[OP]", 0, 1, "follow operations until they rest",

@@ -42,10 +42,10 @@ static enum dr_code list_op(void *arg, const struct dr_op *op, struct dr_err *er
         return DR_OK;
     }
     if (op->count[DR_S_FAILED] > 0) {
-        rc = dr_cli_each_step(q->c, op->id, DR_S_FAILED, list_step, q, err);
+        rc = dr_each_step(q->c->queue, op->id, DR_S_FAILED, list_step, q, err);
     }
     if (rc == DR_OK && op->count[DR_S_UNDO_FAILED] > 0) {
-        rc = dr_cli_each_step(q->c, op->id, DR_S_UNDO_FAILED, list_step, q, err);
+        rc = dr_each_step(q->c->queue, op->id, DR_S_UNDO_FAILED, list_step, q, err);
     }
     return rc;
 }
@@ -64,7 +64,7 @@ enum dr_code dr_cli_quarantine_list(struct dr_cli *c, int *exit_out, struct dr_e
     if (c->is_json && q.list == NULL) {
         return dr_fail_nomem(err);
     }
-    rc = op.id != 0 ? list_op(&q, &op, err) : dr_cli_each_op(c, list_op, &q, err);
+    rc = op.id != 0 ? list_op(&q, &op, err) : dr_each_op(c->queue, list_op, &q, err);
     if (rc != DR_OK) {
         json_decref(q.list);
         return rc;

@@ -63,7 +63,7 @@ enum dr_code dr_cli_print_ops(struct dr_cli *c, const char *before, bool *moving
         dr_str_add(&t.text, before);
         dr_show_op_head(&t.text);
     }
-    enum dr_code rc = dr_cli_each_op(c, add_to_table, &t, err);
+    enum dr_code rc = dr_each_op(c->queue, add_to_table, &t, err);
     if (moving_out != NULL) {
         *moving_out = t.is_moving;
     }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the process: signals, and nothing else. */
+/* Owns the process: signals, and which doors there are. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <unistd.h>
 
+#ifdef DROVER_API
+#include "api/api.h"
+#endif
 #include "cli/cli.h"
 
 enum { EXIT_INTERRUPTED = 130 };
@@ -36,5 +39,10 @@ int main(int argc, char **argv)
         }
         (void)sigaction(caught[i], &action, NULL);
     }
-    return dr_cli_main(argc, (const char *const *)argv, &stop);
+#ifdef DROVER_API
+    dr_serve_fn *serve = dr_api_serve;
+#else
+    dr_serve_fn *serve = NULL;
+#endif
+    return dr_cli_main(argc, (const char *const *)argv, &stop, serve);
 }

@@ -12,7 +12,8 @@ static const char undo_nothing[] = "{\"do\":\"nothing\"}";
 
 struct dr_plan_iter {
     const struct dr_plan *plan;
-    char *query; /* of the last step, or NULL */
+    char *query;              /* of the last step, or NULL */
+    struct dr_str text, undo; /* of the last step, where they are put together here */
     struct dr_str title;
     uint32_t run; /* the next step is step k of this run */
     uint64_t k;
@@ -68,6 +69,9 @@ static void print_range(const struct dr_range *r, struct dr_str *out)
 static const char *node_of(const struct dr_plan *p, const struct dr_run *run, uint64_t k)
 {
     const struct dr_collection *c = run->pick->collection;
+    if (run->role == DR_ROLE_UNMARK) {
+        return dr_stats_marked_node(run->pick, k);
+    }
     if (run->role != DR_ROLE_DROP_COLLECTION) {
         return dr_pick_work(run->pick, k)->node;
     }
@@ -75,9 +79,10 @@ static const char *node_of(const struct dr_plan *p, const struct dr_run *run, ui
     return c->sharding == DR_UNSHARDED ? c->chunk[0].node : p->survey->node[k];
 }
 
-static void fill_range(const struct dr_pick *pick, const struct dr_chunk *work, struct dr_range *r)
+static void fill_range(const struct dr_pick *pick, uint64_t k, struct dr_range *r)
 {
     const struct dr_collection *c = pick->collection;
+    const struct dr_chunk *work = dr_pick_work(pick, k);
     *r = (struct dr_range){.node = work->node,
                            .collection = c->name,
                            .access = pick->access,
@@ -90,6 +95,21 @@ static void fill_range(const struct dr_pick *pick, const struct dr_chunk *work, 
         r->from = work->from;
         r->upto = work->upto;
     }
+    if (pick->stats != NULL) {
+        dr_stats_fill_range(pick, k, r);
+    }
+}
+
+static void print_walk(const struct dr_run *run, uint64_t k, const struct dr_plan_step *step,
+                       const struct dr_range *r, struct dr_str *title)
+{
+    if (run->pick->stats != NULL) {
+        dr_stats_title(run->pick, step->kind, k, title);
+    } else {
+        dr_str_addf(title, "%s %s", dr_step_kind_name(step->kind), r->collection);
+        print_range(r, title);
+    }
+    dr_str_addf(title, " on %s", r->node);
 }
 
 static enum dr_code fill_walk(struct dr_plan_iter *it, const struct dr_run *run, uint64_t k,
@@ -99,20 +119,28 @@ static enum dr_code fill_walk(struct dr_plan_iter *it, const struct dr_run *run,
     bool is_irreversible = it->plan->request->irreversible;
     const struct dr_chunk *work = dr_pick_work(run->pick, k);
     struct dr_erase_spec spec = {.with_archive = !is_irreversible};
-    fill_range(run->pick, work, &spec.range);
-    it->query = is_erase ? dr_erase_spec_text(&spec) : dr_verify_text(&spec.range);
-    if (it->query == NULL) {
-        return dr_fail_nomem(err);
-    }
+    fill_range(run->pick, k, &spec.range);
     step->kind = is_erase ? DR_STEP_ERASE : DR_STEP_VERIFY;
     step->node = node_of(it->plan, run, k);
-    step->query = it->query;
+    dr_str_clear(&it->text);
+    if (run->pick->stats != NULL &&
+        dr_stats_text(&spec.range, step->kind, spec.with_archive, &it->text)) {
+        step->query = dr_str_text(&it->text);
+    } else {
+        it->query = is_erase ? dr_erase_spec_text(&spec) : dr_verify_text(&spec.range);
+        step->query = it->query;
+    }
+    if (step->query == NULL || it->text.is_short) {
+        return dr_fail_nomem(err);
+    }
     step->rollback_query = !is_erase ? undo_nothing : is_irreversible ? NULL : undo_restore;
     step->estimated = is_erase ? work->rows : 0;
     step->is_estimate_known = !is_erase || work->is_rows_known;
-    dr_str_addf(&it->title, "%s %s", dr_step_kind_name(step->kind), spec.range.collection);
-    print_range(&spec.range, &it->title);
-    dr_str_addf(&it->title, " on %s", work->node);
+    step->priority = run->pick->priority;
+    if (is_erase && run->pick->stats != NULL) {
+        step->estimated = dr_stats_estimate(run->pick, k, &step->is_estimate_known);
+    }
+    print_walk(run, k, step, &spec.range, &it->title);
     return DR_OK;
 }
 
@@ -142,6 +170,20 @@ static void fill_command(struct dr_plan_iter *it, const struct dr_run *run, uint
     dr_str_addf(&it->title, "%s %s on %s", what, c->name, step->node);
 }
 
+static enum dr_code fill_unmark(struct dr_plan_iter *it, const struct dr_run *run, uint64_t k,
+                                struct dr_plan_step *step, struct dr_err *err)
+{
+    dr_str_clear(&it->text);
+    dr_str_clear(&it->undo);
+    dr_stats_unmark(run->pick, k, &it->text, &it->undo, &it->title);
+    step->kind = DR_STEP_COMMAND;
+    step->is_estimate_known = true;
+    step->node = node_of(it->plan, run, k);
+    step->query = dr_str_text(&it->text);
+    step->rollback_query = it->plan->request->irreversible ? NULL : dr_str_text(&it->undo);
+    return it->text.is_short || it->undo.is_short ? dr_fail_nomem(err) : DR_OK;
+}
+
 static enum dr_code fill_step(struct dr_plan_iter *it, const struct dr_run *run, uint64_t k,
                               struct dr_plan_step *step, struct dr_err *err)
 {
@@ -151,15 +193,15 @@ static enum dr_code fill_step(struct dr_plan_iter *it, const struct dr_run *run,
         step->wait_for = run->after->first + (int64_t)k;
     }
     dr_str_clear(&it->title);
+    enum dr_code rc = DR_OK;
     switch (run->role) {
     case DR_ROLE_ERASE:
-    case DR_ROLE_VERIFY: {
-        enum dr_code rc = fill_walk(it, run, k, step, err);
-        if (rc != DR_OK) {
-            return rc;
-        }
+    case DR_ROLE_VERIFY:
+        rc = fill_walk(it, run, k, step, err);
         break;
-    }
+    case DR_ROLE_UNMARK:
+        rc = fill_unmark(it, run, k, step, err);
+        break;
     case DR_ROLE_MAKE_INDEX:
     case DR_ROLE_DROP_INDEX:
     case DR_ROLE_DROP_COLLECTION:
@@ -167,7 +209,7 @@ static enum dr_code fill_step(struct dr_plan_iter *it, const struct dr_run *run,
         break;
     }
     step->title = dr_str_text(&it->title);
-    return it->title.is_short ? dr_fail_nomem(err) : DR_OK;
+    return rc == DR_OK && it->title.is_short ? dr_fail_nomem(err) : rc;
 }
 
 /* --- iterator -------------------------------------------------------------------------------- */
@@ -181,6 +223,8 @@ enum dr_code dr_plan_begin(const struct dr_plan *p, struct dr_plan_iter **out, s
     }
     it->plan = p;
     dr_str_init(&it->title);
+    dr_str_init(&it->text);
+    dr_str_init(&it->undo);
     *out = it;
     return DR_OK;
 }
@@ -215,6 +259,8 @@ void dr_plan_end(struct dr_plan_iter *it)
     }
     dr_free(it->query);
     dr_str_fini(&it->title);
+    dr_str_fini(&it->text);
+    dr_str_fini(&it->undo);
     dr_free(it);
 }
 
@@ -237,7 +283,7 @@ static uint64_t mix_step(uint64_t hash, const struct dr_plan_step *s)
     return mix_text(hash, s->cleanup);
 }
 
-/* What tells step k of a run from its first one: the node and, of a chunk, the bounds. */
+/* What tells step k of a run from its first one: the node and the bounds, or the slice. */
 static uint64_t mix_difference(uint64_t hash, const struct dr_plan *p, const struct dr_run *run,
                                uint64_t k, struct dr_str *buf)
 {
@@ -246,7 +292,11 @@ static uint64_t mix_difference(uint64_t hash, const struct dr_plan *p, const str
         return hash;
     }
     struct dr_range range;
-    fill_range(run->pick, dr_pick_work(run->pick, k), &range);
+    fill_range(run->pick, k, &range);
+    if (range.access == DR_BY_KEYS) {
+        const uint64_t slice[] = {range.offset, range.length};
+        return XXH3_64bits_withSeed(slice, sizeof slice, hash);
+    }
     dr_str_clear(buf);
     dr_values_encode(range.from.part, range.from.parts, buf);
     dr_values_encode(range.upto.part, range.upto.parts, buf);
@@ -261,7 +311,7 @@ enum dr_code dr_plan_compute_hash(const struct dr_plan *p, uint64_t *hash_out, s
     struct dr_plan_iter *it = NULL;
     struct dr_plan_step step;
     struct dr_str buf;
-    uint64_t hash = 0;
+    uint64_t hash = p->selection == NULL ? 0 : mix_text(0, p->selection);
     bool has_step = false;
     dr_str_init(&buf);
     enum dr_code rc = dr_plan_begin(p, &it, err);

@@ -5,7 +5,8 @@
  *          1  erase collections nobody refers to      2  erase those that were referred to
  *          3  verify, each step behind its erase step
  *          4  drop temporary indexes
- *          5  drop empty collections                  6  drop those that were referred to
+ *          5  drop empty collections                  6  drop those that were referred to; take
+ *                                                        services off the marked set
  *
  * Pure: no clock, file, socket or thread. A finished plan is read-only, so any thread may read. */
 #include "plan/plan_private.h"
@@ -23,6 +24,7 @@ static const struct {
 } kinds[] = {
     {"tenant.drop", dr_plan_tenant_drop},
     {"purge", dr_plan_purge},
+    {"redis.purge-stats", dr_plan_redis_purge},
 };
 
 static const char *const step_kinds[DR_STEP_KIND_COUNT] = {
@@ -81,7 +83,7 @@ static enum dr_code guard_items(const struct dr_plan *p, struct dr_err *err)
     if (limit == 0 || (tuned != 0 && tuned < limit)) {
         limit = tuned;
     }
-    if (limit == 0 || p->estimated <= limit) {
+    if (limit == 0 || p->estimated <= limit || p->is_upper_bound) { /* then it counts when run */
         return DR_OK;
     }
     return dr_fail(err, DR_REFUSED,
@@ -146,6 +148,10 @@ static void add_stage(struct dr_plan *p, struct dr_pick *pick, uint32_t stage)
     } else if (stage == DR_STAGE_DROP_INDEX && pick->drop_index != NULL) {
         struct dr_run *run = add_run(p, pick, DR_ROLE_DROP_INDEX, stage, pick->work_count);
         run->after = find_run(p, pick, DR_ROLE_VERIFY);
+    } else if (stage == DR_STAGE_DROP_REFERRED && pick->stats != NULL &&
+               pick->stats->marked_set != NULL) {
+        (void)add_run(p, pick, DR_ROLE_UNMARK, stage,
+                      (uint64_t)pick->stats->want->service_count * pick->stats->marked_nodes);
     } else if (stage == drop_stage && pick->is_dropped) {
         (void)add_run(p, pick, DR_ROLE_DROP_COLLECTION, stage, count_drops(p, pick));
     }

@@ -14,7 +14,8 @@ enum dr_role {
     DR_ROLE_ERASE,
     DR_ROLE_VERIFY,
     DR_ROLE_DROP_INDEX,
-    DR_ROLE_DROP_COLLECTION
+    DR_ROLE_DROP_COLLECTION,
+    DR_ROLE_UNMARK /* take a service off the marked set */
 };
 
 /* Collections others refer to are erased, and dropped, one stage after those that refer. */
@@ -26,6 +27,21 @@ enum {
     DR_STAGE_DROP_INDEX = 4,
     DR_STAGE_DROP = 5,
     DR_STAGE_DROP_REFERRED = 6
+};
+
+/* Keys that a description selects: how a pick's steps share them (redis_purge.c). */
+struct dr_stats {
+    const struct dr_redis_purge *want;
+    const char *target;   /* "service 1006", for titles of scans */
+    bool is_by_keys;      /* slices of the key sequence; otherwise each node is scanned */
+    uint64_t per_service; /* generated keys of one service */
+    uint64_t per_step;
+    uint64_t slices;        /* of one service */
+    uint64_t servers;       /* steps for one slice: stand-alone servers, each may hold its keys */
+    const uint32_t *owner;  /* in a cluster: the chunk (primary) of each service */
+    const char *marked_set; /* NULL: nothing to take off it */
+    uint32_t marked_first;  /* chunks of the nodes that can hold the set */
+    uint32_t marked_nodes;
 };
 
 /* One collection and how it is worked on. Everything is owned by the plan's arena or borrowed from
@@ -44,7 +60,9 @@ struct dr_pick {
     uint32_t node_count;
     const char *make_index; /* commands of the temporary index, or NULL */
     const char *drop_index;
-    bool is_dropped; /* dropped when verified empty */
+    bool is_dropped;              /* dropped when verified empty */
+    const struct dr_stats *stats; /* NULL: not selected by a description */
+    int32_t priority;             /* of its erase and verify steps */
 };
 
 struct dr_run {
@@ -72,6 +90,8 @@ struct dr_plan {
     uint64_t estimated;
     uint64_t total;
     bool is_estimate_known;
+    bool is_upper_bound;   /* estimates say "at most": nobody can count beforehand */
+    const char *selection; /* text that steps refer to and the hash covers, or NULL */
     int64_t no_return;
     uint64_t hash;
 };
@@ -79,6 +99,22 @@ struct dr_plan {
 /* tenant_drop.c, purge.c: choose p->target and p->pick. */
 enum dr_code dr_plan_tenant_drop(struct dr_plan *p, struct dr_err *err);
 enum dr_code dr_plan_purge(struct dr_plan *p, struct dr_err *err);
+
+/* redis_purge.c: the same, and what the steps of its pick are. */
+enum dr_code dr_plan_redis_purge(struct dr_plan *p, struct dr_err *err);
+const struct dr_chunk *dr_stats_work(const struct dr_pick *pick, uint64_t k);
+void dr_stats_fill_range(const struct dr_pick *pick, uint64_t k, struct dr_range *r);
+uint64_t dr_stats_estimate(const struct dr_pick *pick, uint64_t k, bool *is_known_out);
+void dr_stats_title(const struct dr_pick *pick, enum dr_step_kind kind, uint64_t k,
+                    struct dr_str *out);
+/* The step's command, written straight: a plan can have a million of them. False, and nothing
+ * written, when a name needs escaping; then the codec does it. */
+bool dr_stats_text(const struct dr_range *r, enum dr_step_kind kind, bool with_archive,
+                   struct dr_str *out);
+const char *dr_stats_marked_node(const struct dr_pick *pick, uint64_t k);
+/* Unmarking step k: its command, its rollback, its title. */
+void dr_stats_unmark(const struct dr_pick *pick, uint64_t k, struct dr_str *query,
+                     struct dr_str *rollback, struct dr_str *title);
 
 /* strategy.c */
 /* Everything of a collection goes. */

@@ -68,12 +68,22 @@ static void add_cell(struct dr_str *out, const char *text, size_t width, bool is
     add_blanks(out, is_number ? 0 : blanks);
 }
 
-/* "1,234", or "at least 1,234" in short where a count failed. */
-static const char *show_count(uint64_t n, bool is_known, char *buf, size_t buf_bytes)
+/* "1,234", or "at least 1,234" in short where a count failed; "up to 1,234" where nobody can count
+ * beforehand, and "unknown" where there is no bound either. */
+static const char *show_count(const struct dr_plan *p, uint64_t n, bool is_known, char *buf,
+                              size_t buf_bytes)
 {
     char number[NUMBER_BYTES];
     (void)dr_human_count(n, number, sizeof number);
-    (void)snprintf(buf, buf_bytes, "%s%s", is_known ? "" : ">= ", number);
+    if (!is_known && p->is_upper_bound && n == 0) {
+        dr_copy_text(buf, buf_bytes, "unknown");
+    } else {
+        (void)snprintf(buf, buf_bytes, "%s%s",
+                       is_known            ? ""
+                       : p->is_upper_bound ? "up to "
+                                           : ">= ",
+                       number);
+    }
     return buf;
 }
 
@@ -108,7 +118,7 @@ struct part_row {
 static const struct part_row part_heads = {
     .cell = {"COLLECTION", "STRATEGY", "EFFICIENCY", "STEPS", "TO ERASE", "OF TOTAL"}};
 
-static void fill_part_row(const struct dr_pick *pick, struct part_row *row)
+static void fill_part_row(const struct dr_plan *p, const struct dr_pick *pick, struct part_row *row)
 {
     const struct dr_plan_part *part = &pick->part;
     bool is_idle = part->steps == 0;
@@ -116,8 +126,8 @@ static void fill_part_row(const struct dr_pick *pick, struct part_row *row)
     row->cell[1] = is_idle ? "-" : dr_strategy_name(part->strategy);
     row->cell[2] = is_idle ? "-" : dr_strategy_efficiency(part->strategy);
     row->cell[3] = dr_human_count(part->steps, row->steps, sizeof row->steps);
-    row->cell[4] =
-        show_count(part->estimated, pick->is_estimate_known, row->estimated, sizeof row->estimated);
+    row->cell[4] = show_count(p, part->estimated, pick->is_estimate_known, row->estimated,
+                              sizeof row->estimated);
     row->cell[5] = dr_human_count(part->total, row->total, sizeof row->total);
 }
 
@@ -144,14 +154,14 @@ static void add_parts(const struct dr_plan *p, struct dr_str *out)
     struct part_row row;
     widen(&part_heads, width);
     for (uint32_t i = 0; i < p->pick_count; i++) {
-        fill_part_row(&p->pick[i], &row);
+        fill_part_row(p, &p->pick[i], &row);
         widen(&row, width);
     }
     dr_str_addc(out, '\n');
     add_part_row(out, &part_heads, width);
     for (uint32_t i = 0; i < p->pick_count; i++) {
         const struct dr_plan_part *part = &p->pick[i].part;
-        fill_part_row(&p->pick[i], &row);
+        fill_part_row(p, &p->pick[i], &row);
         add_part_row(out, &row, width);
         if (part->steps > 0) {
             add_line(out, "    why: ", part->why);
@@ -168,13 +178,14 @@ struct step_widths {
     size_t number, node, title, items;
 };
 
-static void measure_step(const struct dr_plan_step *s, struct step_widths *w)
+static void measure_step(const struct dr_plan *p, const struct dr_plan_step *s,
+                         struct step_widths *w)
 {
     char count[CELL_BYTES];
     size_t number = (size_t)snprintf(NULL, 0, "%" PRId64, s->number);
     size_t node = count_characters(s->node);
     size_t title = count_characters(s->title);
-    size_t items = strlen(show_count(s->estimated, s->is_estimate_known, count, sizeof count));
+    size_t items = strlen(show_count(p, s->estimated, s->is_estimate_known, count, sizeof count));
     w->number = number > w->number ? number : w->number;
     w->node = node > w->node ? node : w->node;
     w->title = title > w->title ? title : w->title;
@@ -198,7 +209,8 @@ static const char *show_undo(const struct dr_plan_step *s)
     return s->rollback_query[0] == '{' ? "-" : "by command";
 }
 
-static void add_step(const struct dr_plan_step *s, const struct step_widths *w, struct dr_str *out)
+static void add_step(const struct dr_plan *p, const struct dr_plan_step *s,
+                     const struct step_widths *w, struct dr_str *out)
 {
     char text[CELL_BYTES];
     (void)snprintf(text, sizeof text, "%" PRId64, s->number);
@@ -210,7 +222,8 @@ static void add_step(const struct dr_plan_step *s, const struct step_widths *w, 
     dr_str_add(out, "  ");
     bool is_counted = s->kind == DR_STEP_ERASE;
     add_cell(out,
-             is_counted ? show_count(s->estimated, s->is_estimate_known, text, sizeof text) : "-",
+             is_counted ? show_count(p, s->estimated, s->is_estimate_known, text, sizeof text)
+                        : "-",
              w->items, true);
     dr_str_addf(out, "  %s\n", show_undo(s));
 }
@@ -242,9 +255,9 @@ static enum dr_code walk_steps(const struct dr_plan *p, uint64_t shown, struct s
             break;
         }
         if (out == NULL) {
-            measure_step(&step, w);
+            measure_step(p, &step, w);
         } else {
-            add_step(&step, w, out);
+            add_step(p, &step, w, out);
         }
     }
     dr_plan_end(it);
@@ -324,7 +337,7 @@ static void add_totals(const struct dr_plan *p, struct dr_str *out)
     }
     dr_str_addf(out, "total: %s step%s, %s of %s items to erase\n",
                 dr_human_count(p->step_count, steps, sizeof steps), p->step_count == 1 ? "" : "s",
-                show_count(p->estimated, p->is_estimate_known, items, sizeof items),
+                show_count(p, p->estimated, p->is_estimate_known, items, sizeof items),
                 dr_human_count(p->total, total, sizeof total));
     if (p->estimated == 0 && p->is_estimate_known) {
         dr_str_add(out, "nothing to erase now; the steps erase what arrives before they run\n");

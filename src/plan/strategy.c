@@ -175,6 +175,9 @@ enum dr_code dr_pick_nothing(struct dr_plan *p, const struct dr_collection *c, c
 const struct dr_chunk *dr_pick_work(const struct dr_pick *pick, uint64_t k)
 {
     assert(k < pick->work_count);
+    if (pick->stats != NULL) {
+        return dr_stats_work(pick, k);
+    }
     if (pick->is_by_node) {
         return &pick->by_node[k];
     }

@@ -275,6 +275,9 @@ DR_MUST enum dr_code dr_queue_ops(struct dr_queue *q, int64_t before, struct dr_
 DR_MUST enum dr_code dr_queue_steps(struct dr_queue *q, int64_t op_id, enum dr_step_status status,
                                     int64_t after, struct dr_step *step, uint32_t max,
                                     uint32_t *count_out, struct dr_err *err);
+/* The operation put with this idempotency key; *op_id_out is 0 when there is none. */
+DR_MUST enum dr_code dr_queue_find_key(struct dr_queue *q, const char *key, int64_t *op_id_out,
+                                       struct dr_err *err);
 /* Stored texts of an operation; dr_free them. Any out may be NULL. */
 DR_MUST enum dr_code dr_queue_texts(struct dr_queue *q, int64_t op_id, char **request_json_out,
                                     char **summary_json_out, char **tuning_json_out,

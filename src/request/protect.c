@@ -19,14 +19,9 @@ static enum dr_code refuse_name(const char *name, const char *pattern, const cha
                    name, pattern, whose);
 }
 
-static enum dr_code guard_name(const char *name, const struct dr_protect *protect,
-                               struct dr_err *err)
+static enum dr_code guard_configured(const char *name, const struct dr_protect *protect,
+                                     struct dr_err *err)
 {
-    for (size_t i = 0; i < BUILT_IN_COUNT; i++) {
-        if (dr_glob_match(built_in[i], name)) {
-            return refuse_name(name, built_in[i], "built in", err);
-        }
-    }
     const uint32_t count = protect == NULL ? 0 : protect->count;
     assert(count <= DR_PROTECT_MAX);
     for (uint32_t i = 0; i < count; i++) {
@@ -35,6 +30,17 @@ static enum dr_code guard_name(const char *name, const struct dr_protect *protec
         }
     }
     return DR_OK;
+}
+
+static enum dr_code guard_name(const char *name, const struct dr_protect *protect,
+                               struct dr_err *err)
+{
+    for (size_t i = 0; i < BUILT_IN_COUNT; i++) {
+        if (dr_glob_match(built_in[i], name)) {
+            return refuse_name(name, built_in[i], "built in", err);
+        }
+    }
+    return guard_configured(name, protect, err);
 }
 
 static enum dr_code guard_collection(const char *database, const char *collection,
@@ -61,6 +67,14 @@ enum dr_code dr_request_guard(const struct dr_request *r, const struct dr_protec
             break;
         }
         rc = guard_collection(r->database, collection, protect, err);
+    }
+    /* The built-in patterns are names of databases: a service may well be called "admin". */
+    for (uint32_t n = 0; rc == DR_OK && r->kind->guarded_name != NULL; n++) {
+        const char *name = r->kind->guarded_name(r, n);
+        if (name == NULL) {
+            break;
+        }
+        rc = guard_configured(name, protect, err);
     }
     return rc == DR_OK ? r->kind->guard(r, err) : rc;
 }

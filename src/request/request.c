@@ -28,12 +28,13 @@ struct parsed_request {
 static const struct dr_request_kind *(*const kinds[])(void) = {
     dr_request_kind_tenant_drop,
     dr_request_kind_purge,
+    dr_request_kind_redis_purge,
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
 const char *dr_request_kinds(void)
 {
-    return "tenant.drop purge";
+    return "tenant.drop purge redis.purge-stats";
 }
 
 static bool has_control_char(const char *text)
@@ -144,8 +145,11 @@ static void read_tuning(struct dr_jr *jr, struct dr_request *r)
 
 static void read_common(struct dr_jr *jr, struct dr_request *r)
 {
+    assert(r->kind != NULL);
     read_store(jr, r);
-    dr_request_read_name(jr, "database", r->arena, &r->database);
+    if (!r->kind->has_own_database) {
+        dr_request_read_name(jr, "database", r->arena, &r->database);
+    }
     (void)dr_jr_bool(jr, "allow_scan", false, &r->allow_scan);
     (void)dr_jr_bool(jr, "irreversible", false, &r->irreversible);
     (void)dr_jr_bool(jr, "whole_collection", false, &r->whole_collection);
@@ -208,7 +212,9 @@ static enum dr_code fill_request(const json_t *job, const char *name, struct par
         return rc;
     }
     p->target = r->kind->make_target(r);
-    r->json = json_deep_copy(job);
+    if (r->json == NULL) {
+        r->json = json_deep_copy(job);
+    }
     return p->target == NULL || r->json == NULL ? dr_fail_nomem(err) : DR_OK;
 }
 
@@ -254,4 +260,19 @@ const char *dr_request_target(const struct dr_request *r)
     const struct parsed_request *p = (const struct parsed_request *)r;
     assert(p->target != NULL);
     return p->target;
+}
+
+bool dr_request_needs_spec(const struct dr_request *r)
+{
+    return r->kind->needs_spec;
+}
+
+char *dr_request_json_text(const struct dr_request *r)
+{
+    return dr_json_text(r->json);
+}
+
+enum dr_code dr_request_resolve(struct dr_request *r, const struct dr_survey *s, struct dr_err *err)
+{
+    return r->kind->resolve == NULL ? DR_OK : r->kind->resolve(r, s, err);
 }

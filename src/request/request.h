@@ -7,6 +7,11 @@
  *                  "drop_when_empty": bool}
  *  "purge":       {"kind", "store", "database", "collection": NAME, "filter": {...},
  *                  "temp_index": bool}
+ *  "redis.purge-stats": {"kind", "store": "redis://...", "services", "applications", "metrics",
+ *                  "users": [TEXTS], "from", "to": T, "marked", "zero_values", "overwrite": bool,
+ *                  "layout": {...}, "log_deleted": FILE, "strategy": "auto"|"keys"|"scan",
+ *                  "partition_keys": N}. T: seconds since 1970, or UTC "2019-12-16[T10:00:00Z]" (a
+ *                  date alone is its first second). See store/keyseq.h and docs/redis-stats.md.
  * Common, all optional: "allow_scan", "irreversible", "whole_collection" (consent to a filter that
  * matches every row), "max_items", "drift" (how far the matched count may stray from the plan: 0.5
  * is 50%, default 0.5), "archive_days" (default 30), "note", "tuning": {...}. */
@@ -37,6 +42,20 @@ struct dr_purge {
     bool temp_index;
 };
 
+enum dr_redis_strategy { DR_REDIS_AUTO, DR_REDIS_KEYS, DR_REDIS_SCAN };
+
+/* What selects the keys stands in the request's JSON, which dr_keyseq_create reads. */
+struct dr_redis_purge {
+    uint32_t service_count; /* 0 until dr_request_resolve when `marked` */
+    const char **service;
+    bool marked;             /* the services are those of the marked set, and leave it at the end */
+    bool zero_values;        /* of the selected keys only those whose value is 0 */
+    bool overwrite;          /* undo puts back what was there over what is there now */
+    const char *log_deleted; /* file for each deleted key and value, or NULL */
+    enum dr_redis_strategy strategy;
+    uint64_t partition_keys; /* generated keys of one step */
+};
+
 struct dr_request_kind;
 
 struct dr_request {
@@ -48,6 +67,7 @@ struct dr_request {
     union {
         struct dr_tenant_drop tenant_drop;
         struct dr_purge purge;
+        struct dr_redis_purge redis_purge;
     } u;
     bool allow_scan;
     bool irreversible;
@@ -57,7 +77,7 @@ struct dr_request {
     uint32_t archive_days;
     const char *note; /* may be NULL */
     struct dr_tuning tuning;
-    json_t *json; /* the job as given, for the record */
+    json_t *json; /* the job as given, for the record; times normalised to seconds */
 };
 
 /* Names nobody may erase: built-in ones (admin, config, local, system*, sqlite_*, drover_*) and
@@ -78,7 +98,17 @@ DR_MUST enum dr_code dr_request_guard(const struct dr_request *r, const struct d
 const struct dr_filter *dr_request_filter(const struct dr_request *r);
 /* What the operator types to confirm: the database, or database.collection. Arena-owned. */
 const char *dr_request_target(const struct dr_request *r);
-/* Names of the kinds known, separated by spaces: "tenant.drop purge". */
+/* Does the request's own JSON say what is looked for? Then survey by dr_store_survey_spec. */
+bool dr_request_needs_spec(const struct dr_request *r);
+/* The text to store as the operation's request and to survey with. Free with dr_free; NULL when
+ * memory is short. */
+char *dr_request_json_text(const struct dr_request *r);
+/* Fill in what only the survey knows: the services of the marked set, into `u` and `json`. Call it
+ * between survey and plan, whatever the kind, and dr_request_guard once more behind it: the names
+ * are new. DR_NOT_FOUND when nothing is marked, DR_REFUSED when a service named is not marked. */
+DR_MUST enum dr_code dr_request_resolve(struct dr_request *r, const struct dr_survey *s,
+                                        struct dr_err *err);
+/* Names of the kinds known, separated by spaces: "tenant.drop purge ...". */
 const char *dr_request_kinds(void);
 
 #endif

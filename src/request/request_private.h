@@ -9,19 +9,30 @@ enum { DR_REQUEST_NAME_BYTES_MAX = 120, DR_REQUEST_NOTE_BYTES_MAX = 1000 };
 
 struct dr_request_kind {
     const char *name;
-    /* Read the kind's own keys into r->u. A mistake sticks in `jr`, or is returned. */
+    /* True: `parse` sets r->database; otherwise the job names it. */
+    bool has_own_database;
+    /* True: r->json says what is looked for, no filter does. */
+    bool needs_spec;
+    /* Read the kind's own keys into r->u. A mistake sticks in `jr`, or is returned. It may leave a
+     * normalised job in r->json. */
     enum dr_code (*parse)(struct dr_jr *jr, struct dr_request *r, struct dr_err *err);
     /* Guards of this kind beside protected names of database and collections. */
     enum dr_code (*guard)(const struct dr_request *r, struct dr_err *err);
     /* The n-th collection the request names, or NULL behind the last one. */
     const char *(*collection)(const struct dr_request *r, uint32_t n);
     const struct dr_filter *(*filter)(const struct dr_request *r);
+    /* The n-th name beside database and collections that the configuration may protect, or NULL
+     * behind the last one; NULL: the kind has none. */
+    const char *(*guarded_name)(const struct dr_request *r, uint32_t n);
+    /* Fill in what only the survey knows; NULL: nothing. */
+    enum dr_code (*resolve)(struct dr_request *r, const struct dr_survey *s, struct dr_err *err);
     /* Arena-owned text to confirm with; NULL when memory is short. */
     const char *(*make_target)(const struct dr_request *r);
 };
 
 const struct dr_request_kind *dr_request_kind_tenant_drop(void);
 const struct dr_request_kind *dr_request_kind_purge(void);
+const struct dr_request_kind *dr_request_kind_redis_purge(void);
 
 /* A required name of a database or collection, copied into the arena. */
 void dr_request_read_name(struct dr_jr *jr, const char *key, struct dr_arena *a, const char **out);

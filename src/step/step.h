@@ -24,7 +24,8 @@ struct dr_step_env {
     struct dr_layout *layout; /* of that store */
     struct dr_batch *batch;   /* scratch */
     const char *data_dir;
-    /* The operation's request, for steps whose command refers to it; borrowed for the run's life. */
+    /* The operation's request, for steps whose command refers to it; borrowed for the run's life.
+     */
     enum dr_code (*request)(void *arg, const char **text_out, struct dr_err *err);
     /* Asked between archiving and erasing: DR_OK, DR_LOST when the lease is no longer ours,
      * DR_STOPPED when the operation shall do no further batch. */

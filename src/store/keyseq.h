@@ -3,8 +3,8 @@
  * arithmetic. Any (offset, length) is reached without generating what lies before it. Pure.
  *
  * A description is a job's JSON (see "redis.purge-stats"): "services", "applications", "metrics",
- * "users" (lists of texts), "from", "to" (seconds UTC, from <= to), and "layout", which is optional and
- * defaults to the 3scale one:
+ * "users" (lists of texts), "from", "to" (seconds UTC, from <= to), and "layout", which is optional
+ * and defaults to the 3scale one:
  *   {"sections": [{"path": "stats/{service:$service}/metric:$metric",
  *                  "periods": ["eternity","month","week","day","hour"]}, ...],
  *    "values": {"code": ["200","2XX", ...]},
@@ -59,18 +59,20 @@ void dr_keyseq_seek(struct dr_keyseq_at *at, const struct dr_keyseq *s, uint64_t
 bool dr_keyseq_next(struct dr_keyseq_at *at, const char **key_out, size_t *bytes_out);
 
 /* What a key is, for scans: does it belong to the layout, and to one of the description's services,
- * applications, metrics, users (an empty list: any) and period? Keys that the layout excludes, has no
- * section for, or whose fields or period are malformed are DR_KEY_ALIEN and never touched. */
+ * applications, metrics, users (an empty list: any) and period? Keys that the layout excludes, has
+ * no section for, or whose fields or period are malformed are DR_KEY_ALIEN and never touched. */
 enum dr_key_kind { DR_KEY_ALIEN, DR_KEY_OTHER, DR_KEY_SELECTED };
 enum dr_key_kind dr_keyseq_classify(const struct dr_keyseq *s, const char *key, size_t bytes);
 /* The services, for patterns and the marked set. */
 uint32_t dr_keyseq_service_count(const struct dr_keyseq *s);
 const char *dr_keyseq_service(const struct dr_keyseq *s, uint32_t i);
 /* A SCAN pattern that all keys of service i match ("stats/{service:1006}*", glob characters of the
- * service's name escaped); i == UINT32_MAX: of the whole layout ("stats/*"). */
+ * service's name escaped); i == UINT32_MAX: of the whole layout (its prefix). */
 const char *dr_keyseq_pattern(const struct dr_keyseq *s, uint32_t i);
 const char *dr_keyseq_marked_set(const struct dr_keyseq *s);
 /* "201912161": the text of a period's start; for tests and display. buf at least 16 bytes. */
 char *dr_period_text(enum dr_period p, int64_t start, char *buf, size_t buf_bytes);
+/* The cluster slot (0 to 16383) of a key: CRC16 of its hash tag, or of all of it without one. */
+uint32_t dr_redis_slot(const char *key, size_t bytes);
 
 #endif

@@ -105,9 +105,9 @@ struct dr_range {
     const struct dr_filter *filter; /* NULL: everything in the range */
     const char *spec;               /* JSON text in the adapter's own words: what is selected, where
                                        a filter cannot say it; NULL: nothing */
-    bool is_spec_of_request;        /* spec is the operation's request, stored once and not per step */
-    uint64_t offset, length;        /* DR_BY_KEYS: slice of the key sequence of `spec` */
-    uint64_t epoch;                 /* the layout the plan was made for */
+    bool is_spec_of_request; /* spec is the operation's request, stored once and not per step */
+    uint64_t offset, length; /* DR_BY_KEYS: slice of the key sequence of `spec` */
+    uint64_t epoch;          /* the layout the plan was made for */
 };
 
 /* A batch ends at whichever limit is met first; one item is always allowed. */
@@ -138,10 +138,10 @@ struct dr_batch {
     struct dr_arena *arena; /* owns items */
     struct dr_item *item;
     uint64_t count;
-    uint64_t bytes;         /* keys and values */
-    uint64_t looked;        /* candidates looked at, when more than count: generated keys that are not
-                               there, keys scanned that do not match; 0: as many as count */
-    bool is_end;            /* nothing of the range lies behind this batch */
+    uint64_t bytes;  /* keys and values */
+    uint64_t looked; /* candidates looked at, when more than count: generated keys that are not
+                        there, keys scanned that do not match; 0: as many as count */
+    bool is_end;     /* nothing of the range lies behind this batch */
     struct dr_cursor after; /* where the next scan goes on */
     uint64_t read_mark;     /* adapter's own: state of the node when this was read */
 };
@@ -225,9 +225,10 @@ DR_MUST enum dr_code dr_store_count(struct dr_store *s, const struct dr_range *r
                                     uint64_t *rows_out, struct dr_err *err);
 /* Read the next items of the range after `from`. The batch is reset first. An empty batch without
  * is_end is possible only with looked > 0: candidates were looked at and none is there. An empty
- * batch with is_end says the range holds nothing more behind the cursor. Only whole, selected items of the
- * range are given: NULL keys belong to the chunk that starts at MIN; in a hashed chunk each item's
- * hash is computed on our side and an item whose stored hash lies is DR_CORRUPT, never skipped. */
+ * batch with is_end says the range holds nothing more behind the cursor. Only whole, selected items
+ * of the range are given: NULL keys belong to the chunk that starts at MIN; in a hashed chunk each
+ * item's hash is computed on our side and an item whose stored hash lies is DR_CORRUPT, never
+ * skipped. */
 DR_MUST enum dr_code dr_store_scan(struct dr_store *s, const struct dr_range *range,
                                    const struct dr_budget *budget, const struct dr_cursor *from,
                                    struct dr_batch *batch, struct dr_err *err);

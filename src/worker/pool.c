@@ -254,6 +254,7 @@ enum dr_code dr_pool_run(const struct dr_pool_config *c, struct dr_err *err)
         return dr_fail_nomem(err);
     }
     p->config = c;
+    dr_pool_metrics_init(&p->metrics, c->metrics);
     p->threads = c->threads > 0 ? c->threads : THREADS_DEFAULT;
     p->threads = p->threads < WORKER_THREADS_MAX ? p->threads : WORKER_THREADS_MAX;
     for (uint32_t i = 0; i < p->threads; i++) { /* the keeper looks at all from its first moment */

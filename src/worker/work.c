@@ -123,8 +123,8 @@ static enum dr_code request_of(void *arg, const char **text_out, struct dr_err *
     if (w->request == NULL || w->request_op != a->lease->op_id) {
         dr_free(w->request);
         w->request = NULL;
-        enum dr_code rc = dr_queue_texts(w->pool->config->queue, a->lease->op_id, &w->request, NULL,
-                                         NULL, err);
+        enum dr_code rc =
+            dr_queue_texts(w->pool->config->queue, a->lease->op_id, &w->request, NULL, NULL, err);
         if (rc != DR_OK) {
             return rc;
         }
@@ -261,8 +261,12 @@ static enum dr_code one_batch(struct worker *w, struct worker_store *s, struct d
     }
     int64_t begin = dr_mono_us();
     uint64_t done_before = l->mark.done;
+    uint64_t undone_before = l->mark.undone;
     rc = dr_step_batch(run, &budget, &report, err);
     double ms = (double)(dr_mono_us() - begin) / 1000.0;
+    dr_pool_count_batch(&w->pool->metrics, l,
+                        l->is_undo ? l->mark.undone - undone_before : l->mark.done - done_before,
+                        ms);
     if (is_counted && rc == DR_UNKNOWN) {
         dr_control_unseen(c, l, budget.items_max);
     }
@@ -400,6 +404,7 @@ static void finish_step(struct worker *w, struct dr_lease *l, enum dr_code code,
     uint64_t delay_ms = 0;
     struct dr_finish f = judge(w, l, code, why, &delay_ms);
     f.duration_ms = duration_ms;
+    dr_pool_count_end(&w->pool->metrics, f.outcome);
     if (code != DR_OK && code != DR_STOPPED && code != DR_BRAKED) {
         forget_store(w, l->store_url);
     }

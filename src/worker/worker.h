@@ -13,11 +13,13 @@
 
 #include "base/err.h"
 #include "obs/log.h"
+#include "obs/metrics.h"
 #include "queue/queue.h"
 
 struct dr_pool_config {
     struct dr_queue *queue; /* owned by the caller, already dr_queue_own()ed */
     struct dr_log *log;
+    struct dr_metrics *metrics;            /* NULL: nobody counts */
     uint32_t threads;                      /* 0: 4 */
     uint32_t lease_ms;                     /* 0: 8000 */
     uint32_t tries_max;                    /* failures in a row before quarantine; 0: 10 */

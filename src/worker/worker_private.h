@@ -157,7 +157,21 @@ struct worker {
     } store[WORKER_STORES_MAX];
 };
 
+/* --- what is counted -----------------------------------------------------------------------------
+ */
+
+struct pool_metrics {
+    struct dr_metric *items[2];                        /* [0] erased, [1] put back */
+    struct dr_metric *batches[DR_STEP_KIND_COUNT + 1]; /* by kind of step; the last: undo */
+    struct dr_metric *ends[DR_OUT_QUARANTINE + 1];
+};
+void dr_pool_metrics_init(struct pool_metrics *p, struct dr_metrics *m); /* m may be NULL */
+void dr_pool_count_batch(const struct pool_metrics *p, const struct dr_lease *l, uint64_t count,
+                         double ms);
+void dr_pool_count_end(const struct pool_metrics *p, enum dr_outcome outcome);
+
 struct pool {
+    struct pool_metrics metrics;
     const struct dr_pool_config *config;
     struct dr_control *control;
     struct dr_retry_rules retry;

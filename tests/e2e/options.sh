@@ -1,12 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# A build without the SQLite store still builds, says so, and refuses its URLs with one clear line.
+# A build without SQLite, Redis and the API still builds, says so, and refuses its URLs with one clear line.
 set -eu
 cd "$(dirname "$0")/../.."
-cmake -S . -B build/bare -DDROVER_STORE_SQLITE=OFF -DDROVER_WERROR=ON >/dev/null
+cmake -S . -B build/bare -DDROVER_STORE_SQLITE=OFF -DDROVER_STORE_REDIS=OFF -DDROVER_API=OFF \
+    -DDROVER_WERROR=ON >/dev/null
 cmake --build build/bare -j "$(nproc)" --target drover >/dev/null
 build/bare/drover --version | grep -q memory
-! build/bare/drover --version | grep -qw sqlite
+! build/bare/drover --version | grep -qwE 'sqlite|redis'
+code=0
+build/bare/drover serve >/dev/null 2>&1 || code=$?
+[ "$code" = 4 ] || { echo "serve without the API: exit $code instead of 4"; exit 1; }
 job=$(mktemp)
 trap 'rm -f "$job"' EXIT
 echo '{"kind": "tenant.drop", "store": "sqlite:/nowhere.db", "database": "acme"}' >"$job"

@@ -70,7 +70,7 @@ static int drive(const char *const *argv)
     assert_non_null(file);
     assert_true(dup2(fileno(file), STDOUT_FILENO) >= 0);
     assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
-    int code = dr_cli_main(argc, argv, &stop);
+    int code = dr_cli_main(argc, argv, &stop, NULL);
     allocations = dr_mem_fail_at(0);
     (void)fflush(NULL);
     assert_true(dup2(out, STDOUT_FILENO) >= 0);

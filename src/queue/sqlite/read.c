@@ -144,6 +144,17 @@ enum dr_code dr_queue_ops(struct dr_queue *q, int64_t before, struct dr_op *op, 
     return rc;
 }
 
+enum dr_code dr_queue_find_key(struct dr_queue *q, const char *key, int64_t *op_id_out,
+                               struct dr_err *err)
+{
+    static const char sql[] = "SELECT id FROM operations WHERE idempotency_key=?";
+    *op_id_out = 0;
+    (void)pthread_mutex_lock(&q->r_mutex);
+    enum dr_code rc = dr_q_int(&q->r, op_id_out, 0, err, sql, "s", key);
+    (void)pthread_mutex_unlock(&q->r_mutex);
+    return rc;
+}
+
 /* Forward a step waits for wait_for_id and lower stages, in undo for rollback_wait_for_id and
  * higher ones. */
 static void explain_wait(sqlite3_stmt *st, struct dr_step *s)

@@ -5,8 +5,9 @@
 
 #include "store/store.h"
 
-/* URLs: redis://[user:password@]host:port[,host:port...][/db]. Several hosts are several stand-alone
- * servers (each is a node), unless they answer as one cluster (each primary is a node). */
+/* URLs: redis://[user:password@]host:port[,host:port...][/db]. Several hosts are several
+ * stand-alone servers (each is a node), unless they answer as one cluster (each primary is a node).
+ */
 const struct dr_store_ops *dr_store_redis_ops(void);
 
 #endif

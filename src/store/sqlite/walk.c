@@ -167,8 +167,8 @@ enum dr_code sq_walk_plan(struct sq_store *s, struct sq_node *n, const struct sq
         out->is_own_tree = true;
         break;
     case DR_BY_KEYS:
-        rc = dr_fail(err, DR_UNSUPPORTED, "%s: rows are not found by generated keys",
-                     r->collection);
+        rc =
+            dr_fail(err, DR_UNSUPPORTED, "%s: rows are not found by generated keys", r->collection);
         break;
     }
     for (uint32_t i = 0; rc == DR_OK && i < t->id_count; i++) {

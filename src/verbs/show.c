@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns how operations and steps look, for people and as JSON. Pure but for the clock's format. */
+#include "verbs/show.h"
+
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "cli/cli_private.h"
+#include "obs/log.h"
 
 enum { COUNT_BYTES = 32, WHEN_BYTES = 40, URL_BYTES = 512 };
 

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of the API: one request from its headers to its answer. A struct dr_call belongs to the
+ * connection's thread; struct dr_api is shared and does not change after the start but for what is
+ * atomic or has a lock. */
+#ifndef DR_API_API_PRIVATE_H
+#define DR_API_API_PRIVATE_H
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/str.h"
+#include "queue/queue.h"
+
+enum { API_PATH_BYTES = 256, API_TEXT_BYTES = 512, API_CODE_BYTES = 32, API_FIELD_BYTES = 128 };
+
+/* --- tokens.c ------------------------------------------------------------------------------------
+ */
+struct dr_tokens;
+/* DR_INPUT names the line, DR_REFUSED says that others may read or change the file. */
+DR_MUST enum dr_code dr_tokens_load(const char *path, struct dr_tokens **out, struct dr_err *err);
+void dr_tokens_destroy(struct dr_tokens *t); /* accepts NULL */
+/* Role and name of a token, DR_ROLE_NONE for none. Takes the same time whatever the token is. */
+enum dr_api_role dr_tokens_find(const struct dr_tokens *t, const char *token, char *name,
+                                size_t name_bytes);
+const char *dr_role_name(enum dr_api_role role);
+
+/* --- listen.c ------------------------------------------------------------------------------------
+ */
+/* Open a listening socket at "ADDR:PORT"; *is_loopback_out and the port it got. */
+DR_MUST enum dr_code dr_listen_open(const char *where, bool must_be_loopback, int *fd_out,
+                                    uint16_t *port_out, struct dr_err *err);
+
+/* --- the shared part -----------------------------------------------------------------------------
+ */
+struct dr_ready { /* the last look at whether work is possible, kept for a moment */
+    pthread_mutex_t mutex;
+    dr_mono_ms at; /* 0: never looked */
+    bool is_ready;
+    char why[DR_REASON_BYTES]; /* it is not */
+};
+
+struct dr_api {
+    const struct dr_serve *serve;
+    struct dr_metrics *metrics;
+    struct dr_tokens *tokens; /* NULL: everybody who reaches us may do everything */
+    struct MHD_Daemon *daemon;
+    uint16_t port;
+    dr_wall_ms started_at;
+    atomic_uint plans; /* surveys going on */
+    struct dr_ready ready;
+    pthread_mutex_t scrape; /* gauges are set and printed by one request at a time */
+};
+
+/* --- one request ---------------------------------------------------------------------------------
+ */
+struct dr_route;
+
+struct dr_call {
+    struct dr_api *api;
+    struct MHD_Connection *connection;
+    char method[16];
+    char path[API_PATH_BYTES]; /* as it came, cut: for the log */
+    const struct dr_route *route;
+    char *param; /* decoded {id}; NULL when the route has none */
+    int64_t op_id;
+    enum dr_api_role role;
+    char who[DR_NAME_BYTES]; /* "api:NAME" */
+    struct dr_str body;
+    size_t discarded;
+    json_t *json; /* the parsed body; NULL: none came */
+    int64_t begin_us;
+    dr_mono_ms body_until;
+    enum dr_place place;
+    /* the answer */
+    unsigned status;
+    json_t *reply;
+    struct dr_str text; /* instead of reply, when it is plain text */
+    char location[64];
+    bool is_text;
+    bool is_answered;
+};
+
+struct dr_route {
+    struct dr_api_route_info info;
+    enum { BODY_NONE, BODY_MAY, BODY_MUST } body;
+    /* Fills status and reply, or fails with place set. */
+    enum dr_code (*run)(struct dr_call *c, struct dr_err *err);
+};
+
+/* routes.c: find by path; *allow_out gets the methods the path knows ("GET, POST"), "" when none
+ * does. The parameter is decoded into c->param. */
+const struct dr_route *dr_route_find(struct dr_call *c, const char *path, char *allow_out,
+                                     size_t allow_bytes);
+
+/* reply.c */
+/* HTTP status of a failure. */
+unsigned dr_api_status_of(enum dr_code code, enum dr_place place);
+/* The answer to a failure: status, JSON with a code, the message and the field it names. */
+void dr_call_fail(struct dr_call *c, unsigned status, const char *code, const char *message);
+void dr_call_fail_err(struct dr_call *c, enum dr_code code, const struct dr_err *err);
+/* Send what the call holds. */
+enum MHD_Result dr_call_send(struct dr_call *c, const char *header, const char *value);
+/* "job.applications[2]" of "job.applications[2]: must be a text"; "" when no field is named. */
+void dr_api_field_of(const char *message, char *buf, size_t buf_bytes);
+
+/* DR_INPUT when the query's number is wrong. */
+DR_MUST enum dr_code dr_call_query_i64(const struct dr_call *c, const char *key, int64_t min,
+                                       int64_t max, int64_t *out, struct dr_err *err);
+const char *dr_call_query(const struct dr_call *c, const char *key);
+const char *dr_call_header(const struct dr_call *c, const char *key);
+/* DR_DENIED unless the caller's role reaches `role`; `what` says for what. */
+DR_MUST enum dr_code dr_call_need(const struct dr_call *c, enum dr_api_role role, const char *what,
+                                  struct dr_err *err);
+
+/* monitor.c */
+void dr_api_count_request(const struct dr_call *c);
+/* Note how long a durable call took; returns rc. */
+void dr_api_count_commit(struct dr_api *api, int64_t begin_us);
+
+/* the handlers: jobs.c, ops.c, monitor.c */
+#define DR_API_HANDLER(name) enum dr_code name(struct dr_call *c, struct dr_err *err)
+DR_API_HANDLER(dr_api_submit);
+DR_API_HANDLER(dr_api_delete_stats);
+DR_API_HANDLER(dr_api_list);
+DR_API_HANDLER(dr_api_get);
+DR_API_HANDLER(dr_api_steps);
+DR_API_HANDLER(dr_api_explain);
+DR_API_HANDLER(dr_api_pause);
+DR_API_HANDLER(dr_api_resume);
+DR_API_HANDLER(dr_api_stop_op);
+DR_API_HANDLER(dr_api_rollback);
+DR_API_HANDLER(dr_api_tune);
+DR_API_HANDLER(dr_api_healthz);
+DR_API_HANDLER(dr_api_readyz);
+DR_API_HANDLER(dr_api_metrics);
+#undef DR_API_HANDLER
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owns the daemon: HTTP beside the pool, and their common end. */
+#include "api/api_private.h"
+#include "worker/worker.h"
+
+static enum dr_code run_pool(const struct dr_serve *s, struct dr_metrics *m, struct dr_err *err)
+{
+    const struct dr_pool_config pool = {
+        .queue = s->queue,
+        .log = s->log,
+        .metrics = m,
+        .threads = s->threads,
+        .is_forever = true,
+        .ask_stop = s->ask_stop,
+    };
+    *s->place = DR_AT_DATA;
+    enum dr_code rc = dr_pool_run(&pool, err);
+    if (rc == DR_STOPPED) { /* that is how a daemon ends well */
+        dr_err_clear(err);
+        return DR_OK;
+    }
+    return rc;
+}
+
+enum dr_code dr_api_serve(const struct dr_serve *s, struct dr_err *err)
+{
+    struct dr_metrics *m = NULL;
+    struct dr_api *api = NULL;
+    *s->place = DR_AT_NOTHING;
+    enum dr_code rc = dr_metrics_create(&m, err);
+    if (rc == DR_OK) {
+        rc = dr_api_start(s, m, &api, err);
+    }
+    if (rc != DR_OK) {
+        goto out;
+    }
+    if (s->tokens_path == NULL) {
+        dr_log(s->log, DR_LOG_WARN, "no tokens: every program on this machine may do everything",
+               "remedy=%s", "--tokens FILE");
+    }
+    dr_log(s->log, DR_LOG_INFO, "serving", "listen=%s port=%u data=%s", s->listen,
+           (unsigned)dr_api_port(api), dr_queue_data_dir(s->queue));
+    rc = run_pool(s, m, err);
+    dr_log_event(s->log, DR_LOG_INFO, "ending");
+out:
+    dr_api_stop(api);
+    dr_metrics_destroy(m);
+    return rc;
+}
