@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Text commands of steps: only those that put a service into the set of the marked ones or take it
  * out. Anything else could change what no undo knows. */
+#include <assert.h>
 #include <ctype.h>
 #include <string.h>
 #include <strings.h>
@@ -109,6 +110,7 @@ enum dr_code rd_command(void *impl, const char *node, const char *text, struct d
         rc = dr_fail(err, DR_UNREACHABLE, "redis: the reply to %s was lost; it may be repeated",
                      call.argv[0]);
     }
+    assert(rc != DR_OK || call.reply != NULL);
     if (rc == DR_OK && call.reply->type != REDIS_REPLY_INTEGER) {
         rc = rd_fail_reply(call.to, call.reply, call.argv[0], err);
     }

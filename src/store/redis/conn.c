@@ -2,6 +2,7 @@
 /* One connection: opening with its handshake, sending, receiving, and what error replies mean. A
  * connection on which anything was lost is closed, because its replies no longer fit its commands.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -187,6 +188,7 @@ static enum dr_code shake_hands(struct rd_store *s, struct rd_node *n, struct dr
     (void)snprintf(db, sizeof db, "%u", s->db);
     if (s->password != NULL) {
         rc = s->user != NULL ? rd_ask(n, &reply, err, 3, auth) : rd_ask(n, &reply, err, 2, plain);
+        assert(rc != DR_OK || reply != NULL);
         if (rc == DR_OK && reply->type == REDIS_REPLY_ERROR) {
             rc = rd_is_error(reply, "ERR AUTH") || !rd_is_error(reply, "ERR")
                      ? rd_fail_reply(n, reply, "AUTH", err)
@@ -197,6 +199,7 @@ static enum dr_code shake_hands(struct rd_store *s, struct rd_node *n, struct dr
     }
     if (rc == DR_OK) {
         rc = rd_ask(n, &reply, err, 1, info);
+        assert(rc != DR_OK || reply != NULL);
         if (rc == DR_OK && reply->type == REDIS_REPLY_ERROR && !rd_is_unknown_command(reply)) {
             rc = rd_fail_reply(n, reply, "INFO", err);
         }
@@ -208,6 +211,7 @@ static enum dr_code shake_hands(struct rd_store *s, struct rd_node *n, struct dr
     reply = NULL;
     if (rc == DR_OK && s->db > 0 && !n->is_loading) {
         rc = rd_ask(n, &reply, err, 2, select);
+        assert(rc != DR_OK || reply != NULL);
         if (rc == DR_OK && reply->type == REDIS_REPLY_ERROR) {
             rc =
                 dr_fail(err, DR_INPUT, "redis %s: database %u: %.200s", n->name, s->db, reply->str);

@@ -156,6 +156,7 @@ static enum dr_code judge_exec(struct er_run *run, struct rd_node *n, const stru
                                const redisReply *refusal, const redisReply *exec, enum outcome *out,
                                struct dr_err *err)
 {
+    assert(exec != NULL);
     if (exec->type == REDIS_REPLY_ARRAY) {
         *out = OUT_DONE;
         return count_exec(run, n, g, exec, err);

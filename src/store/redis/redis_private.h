@@ -19,7 +19,7 @@ enum {
     RD_HOPS_MAX = 8,           /* redirections of one command before it is called busy */
     RD_PIPE_CALLS = 512,       /* commands sent before their replies are read */
     RD_KEYS_PER_COMMAND = 128, /* of one UNLINK, WATCH or EXISTS: none holds the server for long */
-    RD_WATCHED_MAX = 1024,     /* a server compares each new WATCH with all earlier ones */
+    RD_WATCHED_MAX = 256,      /* a server compares each new WATCH with all earlier ones */
     RD_RUN_ID_BYTES = 41,
     RD_TYPES_MAX = 8,
 };

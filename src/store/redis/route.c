@@ -370,11 +370,13 @@ static enum dr_code exchange_some(struct rd_store *s, const char *node, struct r
         bool is_same = i > 0 && call[i].slot == call[i - 1].slot && call[i - 1].to->c != NULL;
         call[i].to = is_same ? call[i - 1].to : NULL;
         rc = is_same ? DR_OK : rd_route(s, node, call[i].slot, &call[i].to, err);
+        assert(rc != DR_OK || call[i].to != NULL);
     }
     if (rc != DR_OK) {
         return rc; /* nothing is buffered yet */
     }
     for (i = 0; rc == DR_OK && i < count; i++) {
+        assert(call[i].to != NULL);
         rc = call[i].to->c == NULL
                  ? dr_fail(err, DR_UNREACHABLE, "redis %s: connection lost", call[i].to->name)
                  : rd_append(call[i].to, call[i].argc, call[i].argv, call[i].bytes, err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Emptying a big collection in steps that hold the server for well under a millisecond each. A few
  * elements are left, so that the UNLINK behind it still finds a key to erase. */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -116,7 +117,7 @@ enum dr_code rd_shrink(struct rd_store *s, struct rd_node *n, const void *key, s
         rc = ask_key(n, 2, words, key, key_bytes, &reply, err);
         long long length = rc == DR_OK ? reply->integer : 0;
         freeReplyObject(reply);
-        if (rc != DR_OK || length <= 2 * STEP) {
+        if (rc != DR_OK || length <= 2LL * STEP) {
             break;
         }
         reply = NULL;

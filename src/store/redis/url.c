@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses: the store's URL and the names of nodes. Messages never show what was given as user and
  * password. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -165,6 +166,7 @@ static enum dr_code parse_hosts(struct rd_store *s, const char *url, char *hosts
             return fail_url(err, url, "a host or port is malformed");
         }
         rc = add_node(s, at, &n, err);
+        assert(rc != DR_OK || n != NULL);
         for (uint32_t i = 0; rc == DR_OK && i < before; i++) {
             if (strcmp(s->node[i]->name, n->name) == 0) {
                 rc = fail_url(err, url, "a server is named twice");
