@@ -163,6 +163,13 @@ enum dr_code dr_api_delete_stats(struct dr_call *c, struct dr_err *err)
         json_decref(job);
         rc = dr_fail_nomem(err);
     }
+    /* Whichever way costs the store less is right here: the sender cannot know how many keys there
+     * are, and the work is of low priority. A configuration that says otherwise is followed. */
+    if (rc == DR_OK && json_object_get(job, "allow_scan") == NULL &&
+        json_object_set_new(job, "allow_scan", json_true()) != 0) {
+        json_decref(job);
+        rc = dr_fail_nomem(err);
+    }
     if (rc == DR_OK) {
         bool is_configured = json_is_true(json_object_get(start, "irreversible"));
         rc = submit(c, job, asked, is_configured, err);

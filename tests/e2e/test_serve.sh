@@ -150,7 +150,7 @@ if "$drover" version | grep -qw redis && command -v redis-server >/dev/null; the
             redis-cli -p "$redis" set "stats/{service:2007}/cinstance:$a/metric:m1/day:$d" 8
         done
     done >/dev/null
-    printf '{"redis_stats": {"store": "redis://127.0.0.1:%s", "archive_days": 3, "strategy": "keys"}}' "$redis" >"$DROVER_DATA/drover.json"
+    printf '{"redis_stats": {"store": "redis://127.0.0.1:%s", "archive_days": 3}}' "$redis" >"$DROVER_DATA/drover.json"
     keys() { redis-cli -p "$redis" --scan --pattern "$1" | wc -l; }
     start
     span='"metrics":["m1"],"users":[],"from":1576454400,"to":1576627199'
