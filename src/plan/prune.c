@@ -54,6 +54,7 @@ static void bound_class(const struct dr_value *v, struct span *s)
     case DR_V_MIN:
     case DR_V_NULL:
     case DR_V_MAX:
+    case DR_V_TAGGED:
         s->lo = lowest;
         s->hi = highest;
         s->is_hi_in = true;

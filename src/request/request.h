@@ -12,9 +12,15 @@
  *                  "layout": {...}, "log_deleted": FILE, "strategy": "auto"|"keys"|"scan",
  *                  "partition_keys": N}. T: seconds since 1970, or UTC "2019-12-16[T10:00:00Z]" (a
  *                  date alone is its first second). See store/keyseq.h and docs/redis-stats.md.
- * Common, all optional: "allow_scan", "irreversible", "whole_collection" (consent to a filter that
- * matches every row), "max_items", "drift" (how far the matched count may stray from the plan: 0.5
- * is 50%, default 0.5), "archive_days" (default 30), "note", "tuning": {...}. */
+ *  "mongodb.drop": {"kind", "store": "mongodb://...", "database", "collections": [NAMES, optional],
+ *                  "filter": {extended JSON, needs exactly one collection}, "temp_index": bool,
+ *                  "drop_when_empty", "stop_balancer", "again", "chunk_sizes" (default true):
+ * bools, "status_store": URI (default: store), "status_database": NAME (default: none, then no
+ * status documents)}. The store's URL may carry drover.configUri, drover.configDb and
+ * drover.rebalanceCheck: see store/mongodb/README.md. Common, all optional: "allow_scan",
+ * "irreversible", "whole_collection" (consent to a filter that matches every row), "max_items",
+ * "drift" (how far the matched count may stray from the plan: 0.5 is 50%, default 0.5),
+ * "archive_days" (default 30), "note", "tuning": {...}. */
 #ifndef DR_REQUEST_REQUEST_H
 #define DR_REQUEST_REQUEST_H
 
@@ -40,6 +46,18 @@ struct dr_purge {
     const char *collection;
     const struct dr_filter *filter;
     bool temp_index;
+};
+
+/* What is selected, and where status documents go, stands in the request's JSON: the adapter reads
+ * it from there. */
+struct dr_mongodb_drop {
+    uint32_t collection_count; /* 0: all of the database */
+    const char **collection;   /* without the database's name */
+    bool has_filter;
+    bool temp_index;
+    bool drop_when_empty;
+    bool stop_balancer; /* per collection, while it is worked on; always put back */
+    bool again;         /* also what the status documents call completed */
 };
 
 enum dr_redis_strategy { DR_REDIS_AUTO, DR_REDIS_KEYS, DR_REDIS_SCAN };
@@ -68,6 +86,7 @@ struct dr_request {
         struct dr_tenant_drop tenant_drop;
         struct dr_purge purge;
         struct dr_redis_purge redis_purge;
+        struct dr_mongodb_drop mongodb_drop;
     } u;
     bool allow_scan;
     bool irreversible;

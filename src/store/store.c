@@ -11,6 +11,9 @@
 #include "store/fault/fault_store.h"
 #endif
 #include "store/memory/memory_store.h"
+#ifdef DROVER_STORE_MONGODB
+#include "store/mongodb/mongodb_store.h"
+#endif
 #ifdef DROVER_STORE_REDIS
 #include "store/redis/redis_store.h"
 #endif
@@ -33,6 +36,9 @@ static const struct dr_store_ops *(*const adapters[])(void) = {
 #ifdef DROVER_STORE_REDIS
     dr_store_redis_ops,
 #endif
+#ifdef DROVER_STORE_MONGODB
+    dr_store_mongodb_ops, dr_store_mongodb_srv_ops,
+#endif
     dr_store_memory_ops,
 #ifdef DROVER_FAULTS
     dr_store_fault_ops,
@@ -49,6 +55,9 @@ const char *dr_store_schemes(void)
 #endif
 #ifdef DROVER_STORE_REDIS
            "redis "
+#endif
+#ifdef DROVER_STORE_MONGODB
+           "mongodb mongodb+srv "
 #endif
            "memory"
 #ifdef DROVER_FAULTS
@@ -130,8 +139,11 @@ static enum dr_code need(const struct dr_store *s, uint32_t can, const char *wha
 }
 
 /* A range that drover itself has put together wrongly must not reach a store. */
-static enum dr_code check_range(const struct dr_range *r, struct dr_err *err)
+static enum dr_code check_range(const struct dr_store *s, const struct dr_range *r,
+                                struct dr_err *err)
 {
+    /* Behind a router the order of its own types counts, and it checks bounds itself. */
+    bool is_order_ours = (s->ops->can & DR_CAN_ROUTE) == 0;
     bool is_shard = r->access == DR_BY_SHARD_RANGE || r->access == DR_BY_SHARD_HASHED;
     if (r->node == NULL || r->collection == NULL || strchr(r->collection, '.') == NULL) {
         return dr_fail(err, DR_INPUT, "a range needs a node and a collection \"database.name\"");
@@ -141,7 +153,7 @@ static enum dr_code check_range(const struct dr_range *r, struct dr_err *err)
         return dr_fail(err, DR_INPUT, "%s: a chunk's bounds do not fit its shard key",
                        r->collection);
     }
-    if (is_shard && r->from.parts > 0 && r->upto.parts > 0 &&
+    if (is_shard && is_order_ours && r->from.parts > 0 && r->upto.parts > 0 &&
         dr_bound_compare(&r->from, &r->upto) >= 0) {
         return dr_fail(err, DR_INPUT, "%s: a chunk ends before it begins", r->collection);
     }
@@ -219,7 +231,7 @@ enum dr_code dr_store_count(struct dr_store *s, const struct dr_range *range, ui
 {
     *rows_out = 0;
     enum dr_code rc = need(s, DR_CAN_COUNT, "count a range", err);
-    rc = rc == DR_OK ? check_range(range, err) : rc;
+    rc = rc == DR_OK ? check_range(s, range, err) : rc;
     return rc == DR_OK ? s->ops->count(s->impl, range, rows_out, err) : rc;
 }
 
@@ -229,7 +241,7 @@ enum dr_code dr_store_scan(struct dr_store *s, const struct dr_range *range,
 {
     assert(from != &batch->after); /* the reset would turn it into the beginning */
     dr_batch_reset(batch);
-    enum dr_code rc = check_range(range, err);
+    enum dr_code rc = check_range(s, range, err);
     if (rc == DR_OK) {
         rc = s->ops->scan(s->impl, range, budget, from, batch, err);
     }
@@ -247,7 +259,7 @@ enum dr_code dr_store_erase(struct dr_store *s, const struct dr_range *range,
                             struct dr_err *err)
 {
     *tally_out = (struct dr_tally){0};
-    enum dr_code rc = check_range(range, err);
+    enum dr_code rc = check_range(s, range, err);
     if (rc == DR_OK && batch->count > 0) {
         rc = s->ops->erase(s->impl, range, batch, tally_out, err);
         assert(rc != DR_OK ||
@@ -261,7 +273,7 @@ enum dr_code dr_store_probe(struct dr_store *s, const struct dr_range *range,
                             struct dr_err *err)
 {
     *tally_out = (struct dr_tally){0};
-    enum dr_code rc = check_range(range, err);
+    enum dr_code rc = check_range(s, range, err);
     if (rc == DR_OK && batch->count > 0) {
         rc = s->ops->probe(s->impl, range, batch, tally_out, err);
         assert(rc != DR_OK ||
@@ -289,4 +301,10 @@ enum dr_code dr_store_command(struct dr_store *s, const char *node, const char *
 {
     enum dr_code rc = need(s, DR_CAN_COMMAND, "run commands", err);
     return rc == DR_OK ? s->ops->command(s->impl, node, text, err) : rc;
+}
+
+enum dr_code dr_store_publish(struct dr_store *s, const char *spec, const char *state,
+                              struct dr_err *err)
+{
+    return s->ops->publish == NULL ? DR_OK : s->ops->publish(s->impl, spec, state, err);
 }

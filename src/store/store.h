@@ -32,6 +32,8 @@ enum dr_store_can {
     DR_CAN_COMMAND = 1 << 7,      /* run text commands (DDL) */
     DR_CAN_RESTORE = 1 << 8,      /* put archived items back */
     DR_CAN_COUNT = 1 << 9,        /* exact counts of a range */
+    DR_CAN_ROUTE = 1 << 10,       /* ranges are reached through a router: wherever their chunks
+                                     live now, and in however many parts */
 };
 
 enum dr_sharding { DR_UNSHARDED, DR_SHARDED_RANGE, DR_SHARDED_HASHED };
@@ -57,6 +59,7 @@ struct dr_chunk {
     const char *node;
     struct dr_bound from, upto; /* half-open, on the shard key (on its hash when hashed) */
     uint64_t rows;              /* matching the survey's filter; exact when the store can count */
+    uint64_t bytes;             /* 0: unknown */
     bool is_rows_known;         /* a failing count is a warning: the chunk is still worked on */
 };
 
@@ -192,6 +195,8 @@ struct dr_store_ops {
     enum dr_code (*restore)(void *impl, const struct dr_range *range, const struct dr_batch *batch,
                             struct dr_tally *tally, struct dr_err *err);
     enum dr_code (*command)(void *impl, const char *node, const char *text, struct dr_err *err);
+    /* Write down, outside drover, how far an operation is; NULL where a store has no such place. */
+    enum dr_code (*publish)(void *impl, const char *spec, const char *state, struct dr_err *err);
     /* Survey by the adapter's own description; NULL where filters say it all. */
     enum dr_code (*survey_spec)(void *impl, const char *spec, struct dr_survey *survey,
                                 struct dr_err *err);
@@ -251,6 +256,13 @@ DR_MUST enum dr_code dr_store_restore(struct dr_store *s, const struct dr_range 
                                       struct dr_err *err);
 /* Run one or more text commands on a node; "already so" (exists, does not exist) counts as done. */
 DR_MUST enum dr_code dr_store_command(struct dr_store *s, const char *node, const char *text,
+                                      struct dr_err *err);
+
+/* Keep the status records that a request asks for (its text is `spec`) true to `state`: a JSON
+ * array of {"collection", "node", "status": "pending"|"in_progress"|"completed"|"failed", "total",
+ * "done", "steps", "steps_done", "last": TEXT or null, "error": TEXT or null}. Absolute values:
+ * repeating it is harmless. DR_OK where the store or the request knows no such records. */
+DR_MUST enum dr_code dr_store_publish(struct dr_store *s, const char *spec, const char *state,
                                       struct dr_err *err);
 
 /* JSON of a range as stored in a step's command, and back (into the arena). */

@@ -10,6 +10,8 @@
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
+#include "base/clock.h"
+
 enum { CODEC_VERSION = 1, HEAD_BYTES = 5, VALUES_MAX = 1 << 20 };
 
 /* Rank of a type in the order of values: INT and REAL share one. */
@@ -27,11 +29,18 @@ static int rank_of(enum dr_value_type type)
         return 3;
     case DR_V_BLOB:
         return 4;
-    case DR_V_MAX:
+    case DR_V_TAGGED:
         return 5;
+    case DR_V_MAX:
+        return 6;
     }
     assert(false && "value type");
     return 0;
+}
+
+static bool has_bytes(const struct dr_value *v)
+{
+    return v->type == DR_V_TEXT || v->type == DR_V_BLOB || v->type == DR_V_TAGGED;
 }
 
 /* Exact: a double beyond 2^53 must not be rounded to meet an integer. */
@@ -79,7 +88,7 @@ int dr_value_compare(const struct dr_value *a, const struct dr_value *b)
     if (rank == rank_of(DR_V_INT)) {
         return compare_numbers(a, b);
     }
-    return rank == rank_of(DR_V_TEXT) || rank == rank_of(DR_V_BLOB) ? compare_bytes(a, b) : 0;
+    return has_bytes(a) ? compare_bytes(a, b) : 0;
 }
 
 int dr_bound_compare(const struct dr_bound *a, const struct dr_bound *b)
@@ -151,6 +160,8 @@ json_t *dr_value_to_json(const struct dr_value *v)
         return hex_json("$text", v);
     case DR_V_BLOB:
         return hex_json("$blob", v);
+    case DR_V_TAGGED:
+        return hex_json("$tagged", v);
     }
     assert(false && "value type");
     return NULL;
@@ -218,6 +229,11 @@ static enum dr_code value_from_object(const json_t *j, struct dr_arena *a, struc
     if (json_object_size(j) == 1 && (hex = json_object_get(j, "$text")) != NULL) {
         out->type = DR_V_TEXT;
         return bytes_from_hex(hex, "$text", a, out, err);
+    }
+    if (json_object_size(j) == 1 && (hex = json_object_get(j, "$tagged")) != NULL &&
+        json_string_length(hex) >= 2) {
+        out->type = DR_V_TAGGED;
+        return bytes_from_hex(hex, "$tagged", a, out, err);
     }
     return dr_fail(err, DR_INPUT,
                    "a value is null, true, false, a number, a text, {\"$blob\": \"hex\"}, "
@@ -317,6 +333,39 @@ static void print_text(const struct dr_value *v, struct dr_str *out)
     dr_str_addc(out, '"');
 }
 
+static uint64_t get_big_endian(const unsigned char *at, size_t bytes)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        n = n << 8 | at[i];
+    }
+    return n;
+}
+
+static void print_tagged(const struct dr_value *v, struct dr_str *out)
+{
+    const unsigned char *data = v->data;
+    const size_t bytes = v->len - 1;
+    char date[32];
+    if (data[0] == DR_TAG_OBJECT_ID && bytes == 12) {
+        dr_str_add(out, "ObjectId(\"");
+        for (size_t i = 1; i <= bytes; i++) {
+            dr_str_addf(out, "%02x", data[i]);
+        }
+        dr_str_add(out, "\")");
+    } else if (data[0] == DR_TAG_BOOL && bytes == 1) {
+        dr_str_add(out, data[1] != 0 ? "true" : "false");
+    } else if (data[0] == DR_TAG_DATE && bytes == 8) {
+        int64_t ms = (int64_t)(get_big_endian(data + 1, 8) ^ UINT64_C(1) << 63);
+        dr_str_addf(out, "ISODate(\"%s\")", dr_wall_text(ms, date, sizeof date));
+    } else if (data[0] == DR_TAG_TIMESTAMP && bytes == 8) {
+        dr_str_addf(out, "Timestamp(%" PRIu64 ", %" PRIu64 ")", get_big_endian(data + 1, 4),
+                    get_big_endian(data + 5, 4));
+    } else {
+        print_blob(v, out);
+    }
+}
+
 void dr_value_print(const struct dr_value *v, struct dr_str *out)
 {
     switch (v->type) {
@@ -340,6 +389,9 @@ void dr_value_print(const struct dr_value *v, struct dr_str *out)
         return;
     case DR_V_BLOB:
         print_blob(v, out);
+        return;
+    case DR_V_TAGGED:
+        print_tagged(v, out);
         return;
     }
 }
@@ -386,6 +438,7 @@ static size_t encode_head(const struct dr_value *v, unsigned char *buf)
         return 9;
     case DR_V_TEXT:
     case DR_V_BLOB:
+    case DR_V_TAGGED:
         assert(v->len <= UINT32_MAX);
         put_u32(buf + 1, (uint32_t)v->len);
         return 5;
@@ -396,11 +449,6 @@ static size_t encode_head(const struct dr_value *v, unsigned char *buf)
     }
     assert(false && "value type");
     return 1;
-}
-
-static bool has_bytes(const struct dr_value *v)
-{
-    return v->type == DR_V_TEXT || v->type == DR_V_BLOB;
 }
 
 void dr_values_encode(const struct dr_value *v, uint32_t count, struct dr_str *out)
@@ -421,7 +469,7 @@ void dr_values_encode(const struct dr_value *v, uint32_t count, struct dr_str *o
 static size_t decode_one(const unsigned char *at, size_t left, struct dr_value *v)
 {
     *v = (struct dr_value){.type = DR_V_NULL};
-    if (left < 1 || at[0] > DR_V_MAX) {
+    if (left < 1 || at[0] > DR_V_TAGGED) {
         return 0;
     }
     v->type = (enum dr_value_type)at[0];
@@ -443,7 +491,7 @@ static size_t decode_one(const unsigned char *at, size_t left, struct dr_value *
         }
         v->len = get_u32(at + 1);
         v->data = at + 5;
-        return 5 + v->len;
+        return v->type == DR_V_TAGGED && v->len == 0 ? 0 : 5 + v->len;
     }
     return 1;
 }

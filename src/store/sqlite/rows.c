@@ -61,6 +61,7 @@ enum dr_code sq_bind(struct sq_node *n, sqlite3_stmt *st, int at, const struct d
         break;
     case DR_V_MIN:
     case DR_V_MAX:
+    case DR_V_TAGGED:
         return dr_fail(err, DR_INTERNAL, "an open bound was to be bound as a value");
     }
     return rc == SQLITE_OK ? DR_OK : dr_sql_fail(&n->sql, rc, "binding a value", err);

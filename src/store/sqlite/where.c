@@ -27,6 +27,7 @@ static bool needs_plus(enum sq_affinity affinity, const struct dr_value *v)
     case DR_V_BLOB:
     case DR_V_MIN:
     case DR_V_MAX:
+    case DR_V_TAGGED:
         return false;
     }
     return true;
@@ -172,6 +173,7 @@ static void add_class(struct sq_query *q, const struct sq_ref *r, const struct d
     case DR_V_MIN:
     case DR_V_NULL:
     case DR_V_MAX:
+    case DR_V_TAGGED:
         return;
     }
 }
