@@ -16,7 +16,7 @@ rank() {
     plan) echo 4 ;;
     queue) echo 5 ;;
     step) echo 6 ;;
-    worker) echo 7 ;;
+    worker | tokenserver) echo 7 ;;
     verbs) echo 8 ;;
     api | cli) echo 9 ;;
     drover) echo 10 ;;
@@ -57,13 +57,13 @@ for file in $(find "$root" -name '*.[ch]' | sort); do
         esac
         case "$folder,$include" in
         # obs knows nothing of stores; the store core names its adapters in one file only.
-        store,store/sqlite/* | store,store/redis/* | store,store/mongodb/* | store,store/memory/* | store,store/fault/*)
+        store,store/sqlite/* | store,store/redis/* | store,store/mongodb/* | store,store/sql/* | store,store/memory/* | store,store/fault/*)
             case "$path" in
             store/store.c | "${include%/*}"/*) ;;
             *) complain "$file: only store/store.c and the adapter itself include \"$include\"" ;;
             esac
             ;;
-        *,store/sqlite/* | *,store/redis/* | *,store/mongodb/* | *,store/memory/* | *,store/fault/*)
+        *,store/sqlite/* | *,store/redis/* | *,store/mongodb/* | *,store/sql/* | *,store/memory/* | *,store/fault/*)
             complain "$file: adapters are reached through store/store.h, not \"$include\"" ;;
         esac
     done
@@ -77,6 +77,8 @@ for file in $(find "$root" -name '*.[ch]' | sort); do
             *) complain "$file: <zstd.h> belongs to archive/" ;; esac ;;
         microhttpd.h) case "$path" in api/*) ;;
             *) complain "$file: <microhttpd.h> belongs to api/" ;; esac ;;
+        openssl/*) case "$path" in tokenserver/* | store/mongodb/*) ;;
+            *) complain "$file: <$include> belongs to tokenserver/ and store/mongodb/" ;; esac ;;
         mongoc*|bson*|hiredis*|mysql*|mariadb*|libpq*|curl/*) case "$path" in store/*/*) ;;
             *) complain "$file: <$include> belongs to its folder in store/" ;; esac ;;
         esac

@@ -17,6 +17,9 @@
 #ifdef DROVER_STORE_REDIS
 #include "store/redis/redis_store.h"
 #endif
+#if defined DROVER_STORE_MARIADB || defined DROVER_STORE_POSTGRES
+#include "store/sql/sql_store.h"
+#endif
 #ifdef DROVER_STORE_SQLITE
 #include "store/sqlite/sqlite_store.h"
 #endif
@@ -37,7 +40,13 @@ static const struct dr_store_ops *(*const adapters[])(void) = {
     dr_store_redis_ops,
 #endif
 #ifdef DROVER_STORE_MONGODB
-    dr_store_mongodb_ops, dr_store_mongodb_srv_ops,
+    dr_store_mongodb_ops,  dr_store_mongodb_srv_ops,
+#endif
+#ifdef DROVER_STORE_MARIADB
+    dr_store_mysql_ops,    dr_store_mariadb_ops,
+#endif
+#ifdef DROVER_STORE_POSTGRES
+    dr_store_postgres_ops, dr_store_postgresql_ops,
 #endif
     dr_store_memory_ops,
 #ifdef DROVER_FAULTS
@@ -58,6 +67,12 @@ const char *dr_store_schemes(void)
 #endif
 #ifdef DROVER_STORE_MONGODB
            "mongodb mongodb+srv "
+#endif
+#ifdef DROVER_STORE_MARIADB
+           "mysql mariadb "
+#endif
+#ifdef DROVER_STORE_POSTGRES
+           "postgres postgresql "
 #endif
            "memory"
 #ifdef DROVER_FAULTS
