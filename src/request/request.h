@@ -15,12 +15,16 @@
  *  "mongodb.drop": {"kind", "store": "mongodb://...", "database", "collections": [NAMES, optional],
  *                  "filter": {extended JSON, needs exactly one collection}, "temp_index": bool,
  *                  "drop_when_empty", "stop_balancer", "again", "chunk_sizes" (default true):
- * bools, "status_store": URI (default: store), "status_database": NAME (default: none, then no
+ * BOOLs, "status_store": URI (default: store), "status_database": NAME (default: none, then no
  * status documents)}. The store's URL may carry drover.configUri, drover.configDb and
- * drover.rebalanceCheck: see store/mongodb/README.md. Common, all optional: "allow_scan",
- * "irreversible", "whole_collection" (consent to a filter that matches every row), "max_items",
- * "drift" (how far the matched count may stray from the plan: 0.5 is 50%, default 0.5),
- * "archive_days" (default 30), "note", "tuning": {...}. */
+ * drover.rebalanceCheck: see store/mongodb/README.md. "sql.purge":    {"kind", "store":
+ * "mysql://..." | "postgres://..." | "sqlite:...", "database": NAME (MariaDB: default the URL's;
+ * PostgreSQL: the schema, default "public"; SQLite: "main"), "table": NAME, "where": SQL
+ * EXPRESSION, "key": [COLUMNS] (default: the primary key or the best unique key), "allow_no_key":
+ * BOOL, "replicas": [URLs], "mode": "rows" | "truncate" | "drop", "hold_days": N (with drop:
+ * renamed first)}. Common, all optional: "allow_scan", "irreversible", "whole_collection" (consent
+ * to a filter that matches every row), "max_items", "drift" (how far the matched count may stray
+ * from the plan: 0.5 is 50%, default 0.5), "archive_days" (default 30), "note", "tuning": {...}. */
 #ifndef DR_REQUEST_REQUEST_H
 #define DR_REQUEST_REQUEST_H
 
@@ -60,6 +64,21 @@ struct dr_mongodb_drop {
     bool again;         /* also what the status documents call completed */
 };
 
+enum dr_sql_mode { DR_SQL_ROWS, DR_SQL_TRUNCATE, DR_SQL_DROP };
+
+/* "where" and "key" stand in the request's JSON, where the adapter reads them; dr_request_resolve
+ * puts "key" and "last_key" (the greatest key at planning: rows inserted later are not chased)
+ * there. */
+struct dr_sql_purge {
+    const char *table;
+    const char *where;
+    uint32_t key_count; /* as given; 0: to be chosen */
+    const char *key[DR_KEY_PARTS_MAX];
+    bool allow_no_key;
+    enum dr_sql_mode mode;
+    uint32_t hold_days;
+};
+
 enum dr_redis_strategy { DR_REDIS_AUTO, DR_REDIS_KEYS, DR_REDIS_SCAN };
 
 /* What selects the keys stands in the request's JSON, which dr_keyseq_create reads. */
@@ -87,6 +106,7 @@ struct dr_request {
         struct dr_purge purge;
         struct dr_redis_purge redis_purge;
         struct dr_mongodb_drop mongodb_drop;
+        struct dr_sql_purge sql_purge;
     } u;
     bool allow_scan;
     bool irreversible;
