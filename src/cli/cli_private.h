@@ -135,6 +135,7 @@ DR_CLI_ACTION(dr_cli_serve);
 DR_CLI_ACTION(dr_cli_tenant_drop);
 DR_CLI_ACTION(dr_cli_purge);
 DR_CLI_ACTION(dr_cli_redis_purge_stats);
+DR_CLI_ACTION(dr_cli_tokenserver_purge);
 DR_CLI_ACTION(dr_cli_status);
 DR_CLI_ACTION(dr_cli_watch);
 DR_CLI_ACTION(dr_cli_explain);

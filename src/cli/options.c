@@ -203,16 +203,19 @@ enum dr_code dr_args_parse(int argc, const char *const *argv, const struct dr_op
             continue;
         }
         enum dr_code rc;
-        const struct dr_option *help = find_in(global, "help", 4);
-        if (strcmp(text, "-h") == 0 && help != NULL) {
-            rc = keep_option(out, help, NULL, err);
+        const struct dr_option *own = options_of(arg, out->word, out->word_count);
+        const struct dr_option *letter = strcmp(text, "-h") == 0 ? find_in(global, "help", 4)
+                                         : strcmp(text, "-v") == 0 && own != NULL
+                                             ? find_in(own, "verbose", 7)
+                                             : NULL;
+        if (letter != NULL) {
+            rc = keep_option(out, letter, NULL, err);
         } else if (text[1] != '-') {
             rc =
                 dr_fail(err, DR_USAGE,
                         "unknown option %.40s; options are written --name (see drover help)", text);
         } else {
-            rc = take_option(argc, argv, &i, global, options_of(arg, out->word, out->word_count),
-                             out, err);
+            rc = take_option(argc, argv, &i, global, own, out, err);
         }
         if (rc != DR_OK) {
             return rc;

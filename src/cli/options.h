@@ -3,7 +3,8 @@
  * handed out borrows argv and the tables.
  *
  * Options may stand anywhere, before and after the command: `--name VALUE`, `--name=VALUE`, flags
- * without a value; `--` ends them, `-` alone is a word (standard input), `-h` is --help. */
+ * without a value; `--` ends them, `-` alone is a word (standard input), `-h` is --help,
+ * `-v` is --verbose where a command has that. */
 #ifndef DR_CLI_OPTIONS_H
 #define DR_CLI_OPTIONS_H
 

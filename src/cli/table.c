@@ -134,6 +134,35 @@ static const struct dr_option redis_options[] = {
     OPT_SPEED,
     {0},
 };
+static const struct dr_option tokenserver_options[] = {
+    {"database", "URL", "mysql:// or postgres:// (default $SYNC_TOKENSERVER__DATABASE_URL)",
+     DR_OPT_TEXT, false},
+    {"secret-file", "FILE", "the first line is the master secret", DR_OPT_TEXT, false},
+    {"purge-interval", "S", "seconds to sleep between runs (default 3600)", DR_OPT_U64, false},
+    {"grace-period", "S", "seconds a record stays after it was replaced (default 86400)",
+     DR_OPT_I64, false},
+    {"max-per-loop", "N", "records fetched at a time (default 10)", DR_OPT_U64, false},
+    {"max-offset", "N", "begin each fetch at a random offset up to N (default 0)", DR_OPT_U64,
+     false},
+    {"max-records", "N", "end after N records, 0 for no limit", DR_OPT_U64, false},
+    {"request-timeout", "S", "seconds for one request to a node (default 60)", DR_OPT_U64, false},
+    {"oneshot", NULL, "one run, then end", DR_OPT_FLAG, false},
+    {"dryrun", NULL, "only say what would be done: no request, no write", DR_OPT_FLAG, false},
+    {"force", NULL, "also records whose node is down", DR_OPT_FLAG, false},
+    {"override_node", "URL", "with --force: the node that has the copied data", DR_OPT_TEXT, false},
+    {"range_start", "UID", "only records behind this uid", DR_OPT_I64, false},
+    {"range_end", "UID", "only records up to this uid", DR_OPT_I64, false},
+    {"human_logs", NULL, "log lines for people instead of JSON", DR_OPT_FLAG, false},
+    {"metric_host", "HOST", "statsd server (default: none)", DR_OPT_TEXT, false},
+    {"metric_port", "PORT", "its UDP port (default 8125)", DR_OPT_U64, false},
+    {"verbose", NULL, "log every record; also -v", DR_OPT_FLAG, true},
+    {"concurrency", "N", "requests at once over all nodes (default 16)", DR_OPT_U64, false},
+    {"per-node", "N", "requests at once to one node (default 4)", DR_OPT_U64, false},
+    {"breaker-failures", "N", "failures in a row after which a node rests (default 5)", DR_OPT_U64,
+     false},
+    {"breaker-rest", "S", "seconds it rests at first (default 60)", DR_OPT_U64, false},
+    {0},
+};
 static const struct dr_option reason_options[] = {OPT_REASON, {0}};
 static const struct dr_option stop_options[] = {
     {"now", NULL, "end the batch at hand and undo what was done", DR_OPT_FLAG, false},
@@ -199,6 +228,13 @@ static const struct dr_command commands[] = {
      "or --marked. With applications, metrics and a period the keys are generated, otherwise found "
      "by a scan.",
      redis_options, dr_cli_redis_purge_stats},
+    {"tokenserver purge", "[SECRET]", 0, 1,
+     "purge obsolete user records of a token server, and their data on storage nodes",
+     "Runs until it is told to end, or once with --oneshot. A record goes only after its node "
+     "confirmed that the data are gone. The master secret comes from --secret-file, $DROVER_SECRET "
+     "or, seen by others on this machine until it is wiped, from SECRET. Exit code 0 after a "
+     "successful run.",
+     tokenserver_options, dr_cli_tokenserver_purge},
     {"status", "[OP]", 0, 1, "list operations, or show one", "Without OP: newest first.",
      no_options, dr_cli_status},
     {"watch", "[OP]", 0, 1, "follow operations until they rest",

@@ -359,11 +359,11 @@ static void put_pairs(struct text_buf *b, const char *pairs, va_list *args, bool
     }
 }
 
-static void put_event(struct text_buf *b, const char *event, bool is_json)
+static void put_event(struct text_buf *b, const char *event, const struct dr_log_config *config)
 {
     size_t bytes = strnlen(event, EVENT_BYTES_MAX);
-    if (is_json) {
-        put_text(b, ",\"event\":");
+    if (config->is_json) {
+        put_text(b, config->is_cloud ? ",\"message\":" : ",\"event\":");
         put_quoted(b, event, bytes);
     } else {
         put_text(b, " ");
@@ -387,6 +387,21 @@ static void write_line(int fd, const char *line, size_t bytes)
     }
 }
 
+static const char *severity_of(enum dr_log_level level)
+{
+    switch (level) {
+    case DR_LOG_ERROR:
+        return "ERROR";
+    case DR_LOG_WARN:
+        return "WARNING";
+    case DR_LOG_INFO:
+        return "INFO";
+    case DR_LOG_DEBUG:
+        return "DEBUG";
+    }
+    return "DEFAULT";
+}
+
 /* Head, `body`, and how often it was repeated when that is not 0. */
 static void emit(struct dr_log *l, enum dr_log_level level, const char *body, size_t body_len,
                  uint64_t repeats)
@@ -399,8 +414,10 @@ static void emit(struct dr_log *l, enum dr_log_level level, const char *body, si
     char head[2 * TAIL_BYTES];
     char tail[TAIL_BYTES] = "";
     if (l->config.is_json) {
-        (void)snprintf(head, sizeof head, "{\"at\":\"%s\",\"level\":\"%s\"", wall,
-                       dr_log_level_name(level));
+        (void)snprintf(head, sizeof head,
+                       l->config.is_cloud ? "{\"time\":\"%s\",\"severity\":\"%s\""
+                                          : "{\"at\":\"%s\",\"level\":\"%s\"",
+                       wall, l->config.is_cloud ? severity_of(level) : dr_log_level_name(level));
         if (repeats > 0) {
             (void)snprintf(tail, sizeof tail, ",\"repeated\":%llu", (unsigned long long)repeats);
         }
@@ -500,7 +517,7 @@ static void log_pairs(struct dr_log *l, enum dr_log_level level, const char *eve
 {
     (void)pthread_mutex_lock(&l->lock);
     struct text_buf body = {.data = l->body, .room = sizeof l->body - TAIL_BYTES};
-    put_event(&body, event, l->config.is_json);
+    put_event(&body, event, &l->config);
     put_pairs(&body, pairs, args, l->config.is_json);
     if (body.is_full) {
         body.is_full = false;

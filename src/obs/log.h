@@ -26,7 +26,9 @@ enum {
 struct dr_log_config {
     enum dr_log_level level; /* the least important level still written */
     bool is_json;
-    int fd;                            /* borrowed; 0 means standard error */
+    bool is_cloud; /* with is_json: the names cloud log collectors expect, "time", "severity" and
+                      "message" for "at", "level" and "event" */
+    int fd;        /* borrowed; 0 means standard error */
     dr_wall_ms (*wall_now)(void *arg); /* NULL: the real clock */
     dr_mono_ms (*mono_now)(void *arg); /* NULL: the real clock */
     void *clock_arg;
