@@ -99,6 +99,20 @@ void dr_str_addf(struct dr_str *s, const char *fmt, ...)
     va_end(args);
 }
 
+void dr_str_add_percent(struct dr_str *s, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+        bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                        (c >= '0' && c <= '9') || (c != 0 && strchr("-._~", c) != NULL);
+        if (is_plain) {
+            dr_str_addc(s, (char)c);
+        } else {
+            dr_str_addf(s, "%%%02X", c);
+        }
+    }
+}
+
 const char *dr_str_text(const struct dr_str *s)
 {
     return s->data == NULL ? "" : s->data;

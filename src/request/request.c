@@ -29,6 +29,7 @@ static const struct dr_request_kind *(*const kinds[])(void) = {
     dr_request_kind_tenant_drop,
     dr_request_kind_purge,
     dr_request_kind_redis_purge,
+    dr_request_kind_sql_purge,
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 

@@ -13,18 +13,19 @@
  *                  "partition_keys": N}. T: seconds since 1970, or UTC "2019-12-16[T10:00:00Z]" (a
  *                  date alone is its first second). See store/keyseq.h and docs/redis-stats.md.
  *  "mongodb.drop": {"kind", "store": "mongodb://...", "database", "collections": [NAMES, optional],
- *                  "filter": {extended JSON, needs exactly one collection}, "temp_index": bool,
- *                  "drop_when_empty", "stop_balancer", "again", "chunk_sizes" (default true):
- * BOOLs, "status_store": URI (default: store), "status_database": NAME (default: none, then no
- * status documents)}. The store's URL may carry drover.configUri, drover.configDb and
- * drover.rebalanceCheck: see store/mongodb/README.md. "sql.purge":    {"kind", "store":
- * "mysql://..." | "postgres://..." | "sqlite:...", "database": NAME (MariaDB: default the URL's;
- * PostgreSQL: the schema, default "public"; SQLite: "main"), "table": NAME, "where": SQL
- * EXPRESSION, "key": [COLUMNS] (default: the primary key or the best unique key), "allow_no_key":
- * BOOL, "replicas": [URLs], "mode": "rows" | "truncate" | "drop", "hold_days": N (with drop:
- * renamed first)}. Common, all optional: "allow_scan", "irreversible", "whole_collection" (consent
- * to a filter that matches every row), "max_items", "drift" (how far the matched count may stray
- * from the plan: 0.5 is 50%, default 0.5), "archive_days" (default 30), "note", "tuning": {...}. */
+ *                  "filter": {extended JSON, needs exactly one collection}, "temp_index",
+ *                  "drop_when_empty", "stop_balancer", "again", "chunk_sizes" (default true): bools,
+ *                  "status_store": URI (default: store), "status_database": NAME (default: none,
+ *                  then no status documents)}. The store's URL may carry drover.configUri,
+ *                  drover.configDb and drover.rebalanceCheck: see store/mongodb/README.md.
+ *  "sql.purge":    {"kind", "store": "mysql:..." | "postgres:..." | "sqlite:...", "database": NAME
+ *                  (MariaDB: default the URL's; PostgreSQL: the schema, default "public"; SQLite:
+ *                  "main"), "table": NAME, "where": SQL EXPRESSION, "key": [COLUMNS] (default: the
+ *                  primary key or the best unique key), "allow_no_key": bool, "replicas": [URLs],
+ *                  "mode": "rows" | "truncate" | "drop", "hold_days": N (with drop: renamed first)}.
+ * Common, all optional: "allow_scan", "irreversible", "whole_collection" (consent to a filter that
+ * matches every row), "max_items", "drift" (how far the matched count may stray from the plan: 0.5
+ * is 50%, default 0.5), "archive_days" (default 30), "note", "tuning": {...}. */
 #ifndef DR_REQUEST_REQUEST_H
 #define DR_REQUEST_REQUEST_H
 

@@ -33,6 +33,7 @@ struct dr_request_kind {
 const struct dr_request_kind *dr_request_kind_tenant_drop(void);
 const struct dr_request_kind *dr_request_kind_purge(void);
 const struct dr_request_kind *dr_request_kind_redis_purge(void);
+const struct dr_request_kind *dr_request_kind_sql_purge(void);
 
 /* A required name of a database or collection, copied into the arena. */
 void dr_request_read_name(struct dr_jr *jr, const char *key, struct dr_arena *a, const char **out);
