@@ -14,7 +14,7 @@
  *                  date alone is its first second). See store/keyseq.h and docs/redis-stats.md.
  *  "mongodb.drop": {"kind", "store": "mongodb://...", "database", "collections": [NAMES, optional],
  *                  "filter": {extended JSON, needs exactly one collection}, "temp_index",
- *                  "drop_when_empty", "stop_balancer", "again", "chunk_sizes" (default true): bools,
+ *                  "drop_when_empty", "stop_balancer", "again", "chunk_sizes" (default on): bools,
  *                  "status_store": URI (default: store), "status_database": NAME (default: none,
  *                  then no status documents)}. The store's URL may carry drover.configUri,
  *                  drover.configDb and drover.rebalanceCheck: see store/mongodb/README.md.
@@ -22,7 +22,7 @@
  *                  (MariaDB: default the URL's; PostgreSQL: the schema, default "public"; SQLite:
  *                  "main"), "table": NAME, "where": SQL EXPRESSION, "key": [COLUMNS] (default: the
  *                  primary key or the best unique key), "allow_no_key": bool, "replicas": [URLs],
- *                  "mode": "rows" | "truncate" | "drop", "hold_days": N (with drop: renamed first)}.
+ *                  "mode": "rows" | "truncate" | "drop", "hold_days": N (drop: renamed first)}.
  * Common, all optional: "allow_scan", "irreversible", "whole_collection" (consent to a filter that
  * matches every row), "max_items", "drift" (how far the matched count may stray from the plan: 0.5
  * is 50%, default 0.5), "archive_days" (default 30), "note", "tuning": {...}. */
