@@ -105,17 +105,26 @@ static int append_piece(const char *piece, size_t bytes, void *arg)
     return s->is_short ? -1 : 0;
 }
 
-char *dr_json_text(const json_t *j)
+static char *write_text(const json_t *j, size_t flags)
 {
     struct dr_str s;
     dr_str_init(&s);
     /* Through a callback, so that the text is ours to free and a test can make it fail. */
-    if (json_dump_callback(j, append_piece, &s, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) !=
-        0) {
+    if (json_dump_callback(j, append_piece, &s, JSON_COMPACT | JSON_ENCODE_ANY | flags) != 0) {
         dr_str_fini(&s);
         return NULL;
     }
     return dr_str_take(&s);
+}
+
+char *dr_json_text(const json_t *j)
+{
+    return write_text(j, JSON_SORT_KEYS);
+}
+
+char *dr_json_text_in_order(const json_t *j)
+{
+    return write_text(j, JSON_PRESERVE_ORDER);
 }
 
 /* A key from the document, safe to print: cut at a character's border, no control characters. */

@@ -19,6 +19,9 @@ DR_MUST enum dr_code dr_json_parse(const char *name, const char *text, size_t by
 DR_MUST enum dr_code dr_json_load(const char *path, json_t **out, struct dr_err *err);
 /* Compact text with sorted keys (stable); caller frees with dr_free. NULL when memory is short. */
 char *dr_json_text(const json_t *j);
+/* The same with the keys as they were written: where an adapter's documents are inside, their order
+ * has a meaning. */
+char *dr_json_text_in_order(const json_t *j);
 
 /* Reads one object: each get_* notes the key as known; dr_jr_finish refuses the others.
  * The first mistake sticks in `err` and later gets are no-ops, so callers check once. */

@@ -118,6 +118,22 @@ DR_MUST enum dr_code dr_cli_follow(struct dr_cli *c, int64_t op_id, bool *ended_
 DR_MUST enum dr_code dr_cli_conclude(struct dr_cli *c, int64_t op_id, bool is_undo_asked,
                                      int *exit_out, struct dr_err *err);
 
+/* --- report_cmd.c ------------------------------------------------------------------------------
+ */
+/* Whether the file of --report can be written; asked before anything is done. */
+DR_MUST enum dr_code dr_cli_check_report(struct dr_cli *c, struct dr_err *err);
+/* Write the file of --report, if one is wanted: of a dry run, and of an operation that ended with
+ * `rc` and `exit_code`, which a failure to write does not hide. */
+DR_MUST enum dr_code dr_cli_report_plan(struct dr_cli *c, const struct dr_plan *plan,
+                                        uint64_t took_ms, struct dr_err *err);
+DR_MUST enum dr_code dr_cli_report_op(struct dr_cli *c, int64_t op_id, enum dr_code rc,
+                                      int exit_code, struct dr_err *err);
+/* The table of collections and nodes, on standard error. */
+void dr_cli_say_account(struct dr_cli *c, int64_t op_id);
+/* What the log is told about a run; op_id 0: a dry run. */
+void dr_cli_log_begin(struct dr_cli *c, const char *kind, const char *target, int64_t op_id);
+void dr_cli_log_end(struct dr_cli *c, int64_t op_id, const char *status, dr_mono_ms begin);
+
 /* Print all operations once, behind the text `before`; *moving_out (may be NULL) says whether one
  * of them is not at rest. In watch.c. */
 DR_MUST enum dr_code dr_cli_print_ops(struct dr_cli *c, const char *before, bool *moving_out,
@@ -136,9 +152,11 @@ DR_CLI_ACTION(dr_cli_tenant_drop);
 DR_CLI_ACTION(dr_cli_purge);
 DR_CLI_ACTION(dr_cli_redis_purge_stats);
 DR_CLI_ACTION(dr_cli_tokenserver_purge);
+DR_CLI_ACTION(dr_cli_mongodb_drop);
 DR_CLI_ACTION(dr_cli_status);
 DR_CLI_ACTION(dr_cli_watch);
 DR_CLI_ACTION(dr_cli_explain);
+DR_CLI_ACTION(dr_cli_report);
 DR_CLI_ACTION(dr_cli_steps);
 DR_CLI_ACTION(dr_cli_audit);
 DR_CLI_ACTION(dr_cli_pause);
@@ -160,5 +178,43 @@ DR_CLI_ACTION(dr_cli_version);
 /* The tuning options of the command line as a tuning object; *out NULL when none is given. */
 DR_MUST enum dr_code dr_cli_tuning_options(const struct dr_cli *c, json_t **out,
                                            struct dr_err *err);
+
+/* --- short.c: what short forms share -----------------------------------------------------------
+ */
+DR_MUST enum dr_code dr_cli_need_options(const struct dr_cli *c, const char *const *names,
+                                         struct dr_err *err);
+/* The options every job has, into a job that may hold something already; what is given wins. */
+DR_MUST enum dr_code dr_cli_add_job_options(const struct dr_cli *c, json_t *job,
+                                            struct dr_err *err);
+/* All values of an option that may be repeated, as a list. */
+DR_MUST enum dr_code dr_cli_add_list(const struct dr_args *a, const char *option, const char *key,
+                                     bool skips_empty, json_t *object, struct dr_err *err);
+
+/* --- mongodb.c ---------------------------------------------------------------------------------
+ */
+/* Strategies, warnings and sums by shard into the log, if there is one already. */
+void dr_cli_log_plan(struct dr_cli *c, const struct dr_plan *plan);
+
+/* --- mongodb_config.c --------------------------------------------------------------------------
+ */
+/* What `drover mongodb drop` is told, by a file or by options, before it is a job. */
+struct dr_mongodb_order {
+    json_t *job;                         /* the kind's own keys and tuning; the caller's */
+    char *uri, *config_uri, *status_uri; /* dr_free; NULL: not named */
+    const char *config_db;               /* NULL: the adapter's default */
+    uint64_t rebalance_s;                /* 0: the adapter's default */
+    const json_t *write_concern;         /* NULL: majority, journaled */
+    bool is_dry_run;
+    const char *log_file; /* NULL: none named */
+    enum dr_log_level log_level;
+    bool is_log_level_given;
+};
+/* Read a configuration file, whose JSON must live as long as the order. */
+DR_MUST enum dr_code dr_mongodb_order_read(const json_t *config, const char *name,
+                                           struct dr_mongodb_order *o, struct dr_err *err);
+/* The store's URL with write concern and drover's options, and the status store, into the job. */
+DR_MUST enum dr_code dr_mongodb_order_finish(struct dr_mongodb_order *o, const char *name,
+                                             struct dr_err *err);
+void dr_mongodb_order_fini(struct dr_mongodb_order *o);
 
 #endif

@@ -33,7 +33,9 @@ static void note_who(struct dr_cli *c)
 static enum dr_code load_config(struct dr_cli *c, struct dr_err *err)
 {
     char beside[PATH_BYTES];
-    const char *path = dr_args_text(c->args, "config", NULL);
+    /* There --config names the job's file; drover's own still lies beside the data. */
+    bool is_for_job = c->command->action == dr_cli_mongodb_drop;
+    const char *path = is_for_job ? NULL : dr_args_text(c->args, "config", NULL);
     if (path == NULL) {
         int length = snprintf(beside, sizeof beside, "%s/drover.json", c->data_dir);
         if (length < 0 || (size_t)length >= sizeof beside) {

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "cli/cli_private.h"
 #include "obs/progress.h"
+#include "verbs/mirror.h"
 #include "worker/worker.h"
 
 enum {
@@ -148,9 +149,58 @@ static enum dr_code fail_interrupted(const struct dr_cli *c, int64_t op_id, stru
                    is_undo ? "rollback" : "run", (long long)op_id);
 }
 
+static enum dr_code run_pool(struct watcher *w, bool is_forever, struct dr_err *err)
+{
+    struct dr_cli *c = w->c;
+    struct dr_mirror *mirror = NULL;
+    struct dr_err own = {0};
+    const struct dr_mirror_config mirrored = {.queue = c->queue, .log = c->log};
+    const struct dr_pool_config pool = {
+        .queue = c->queue,
+        .log = c->log,
+        .threads = c->config.threads,
+        .until_op = w->op_id,
+        .is_forever = is_forever,
+        .ask_stop = &c->stop->is_asked,
+        .tick = on_tick,
+        .tick_arg = w,
+    };
+    if (dr_mirror_start(&mirrored, &mirror, &own) != DR_OK) {
+        dr_log_err(c->log, DR_LOG_WARN, "nobody keeps status records", &own);
+    }
+    enum dr_code rc = dr_pool_run(&pool, err);
+    if (rc == DR_OK && w->is_shown && w->is_terminal) {
+        w->is_seen = false;
+        on_tick(w); /* the last state, not the one of 200 ms ago */
+    }
+    close_line(w);
+    dr_mirror_stop(mirror); /* by now the final state is in the queue */
+    return rc;
+}
+
+/* The two events that frame a run in the log. */
+static void log_begin(struct dr_cli *c, int64_t op_id)
+{
+    struct dr_op op;
+    struct dr_err ignored = {0};
+    if (op_id != 0 && dr_queue_op(c->queue, op_id, &op, &ignored) == DR_OK) {
+        dr_cli_log_begin(c, op.kind, op.target, op_id);
+    }
+}
+
+static void log_end(struct dr_cli *c, int64_t op_id, dr_mono_ms begin)
+{
+    struct dr_op op;
+    struct dr_err ignored = {0};
+    if (op_id != 0 && dr_queue_op(c->queue, op_id, &op, &ignored) == DR_OK) {
+        dr_cli_log_end(c, op_id, dr_op_status_name(op.status), begin);
+    }
+}
+
 enum dr_code dr_cli_pool(struct dr_cli *c, int64_t op_id, bool is_forever, struct dr_err *err)
 {
     struct watcher w;
+    dr_mono_ms begin = dr_mono_now();
     c->place = DR_AT_DATA;
     enum dr_code rc = dr_cli_log(c, op_id != 0 ? DR_LOG_WARN : DR_LOG_INFO, err);
     if (rc != DR_OK) {
@@ -158,22 +208,12 @@ enum dr_code dr_cli_pool(struct dr_cli *c, int64_t op_id, bool is_forever, struc
     }
     start_watcher(&w, c, op_id);
     dr_cli_become_graceful(c);
-    const struct dr_pool_config pool = {
-        .queue = c->queue,
-        .log = c->log,
-        .threads = c->config.threads,
-        .until_op = op_id,
-        .is_forever = is_forever,
-        .ask_stop = &c->stop->is_asked,
-        .tick = on_tick,
-        .tick_arg = &w,
-    };
-    rc = dr_pool_run(&pool, err);
-    if (rc == DR_OK && w.is_shown && w.is_terminal) {
-        w.is_seen = false;
-        on_tick(&w); /* the last state, not the one of 200 ms ago */
+    log_begin(c, op_id);
+    rc = run_pool(&w, is_forever, err);
+    log_end(c, op_id, begin);
+    if (op_id != 0) {
+        dr_cli_say_account(c, op_id);
     }
-    close_line(&w);
     if (rc == DR_STOPPED || (rc == DR_OK && is_forever && atomic_load(&c->stop->is_asked))) {
         rc = fail_interrupted(c, op_id, err);
     }

@@ -88,7 +88,11 @@ enum dr_code dr_cli_load_job(struct dr_cli *c, const char *path, json_t **out, s
 enum dr_code dr_cli_prepare(struct dr_cli *c, json_t *job, const char *name,
                             struct dr_prepared *out, struct dr_err *err)
 {
-    return dr_job_prepare(&c->config, job, name, out, &c->place, err);
+    enum dr_code rc = dr_job_prepare(&c->config, job, name, out, &c->place, err);
+    if (rc == DR_OK) {
+        dr_cli_log_plan(c, out->plan);
+    }
+    return rc;
 }
 
 enum dr_code dr_cli_print_plan(struct dr_cli *c, const struct dr_prepared *p, int64_t op_id,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/cli_private.h"
 
 enum { STEPS_SHOWN_DEFAULT = 20, SERVE_THREADS_MAX = 256, HOLDER_BYTES = 256 };
@@ -72,15 +73,45 @@ static enum dr_code store_approved(struct dr_cli *c, const struct dr_prepared *p
     return rc == DR_OK ? dr_cli_put(c, p, DR_WISH_RUN, op_id_out, err) : rc;
 }
 
+/* Work on it until it ends, say how, and leave the report however it ended. */
+static enum dr_code work_on(struct dr_cli *c, int64_t op_id, int *exit_out, struct dr_err *err)
+{
+    enum dr_code rc = dr_cli_pool(c, op_id, false, err);
+    rc = rc == DR_OK ? dr_cli_conclude(c, op_id, false, exit_out, err) : rc;
+    return dr_cli_report_op(c, op_id, rc, *exit_out, err);
+}
+
+static enum dr_code show_dry_run(struct dr_cli *c, const struct dr_prepared *p, dr_mono_ms begin,
+                                 struct dr_err *err)
+{
+    struct dr_err ignored = {0};
+    /* A dry run goes on where no log can be written: it makes no folder for one either. */
+    if (dr_cli_log(c, DR_LOG_WARN, &ignored) == DR_OK) {
+        dr_cli_log_begin(c, p->request->kind_name, dr_request_target(p->request), 0);
+    }
+    enum dr_code rc = dr_cli_print_plan(c, p, 0, STEPS_SHOWN_DEFAULT, err);
+    if (rc == DR_OK) {
+        rc = dr_cli_report_plan(c, p->plan, (uint64_t)(dr_mono_now() - begin), err);
+    }
+    dr_cli_log_end(c, 0, rc == DR_OK ? "planned" : "failed", begin);
+    return rc;
+}
+
 enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *name, int *exit_out,
                             struct dr_err *err)
 {
     struct dr_prepared p;
     int64_t op_id = 0;
+    dr_mono_ms begin = dr_mono_now();
     bool is_dry_run = dr_args_has(c->args, "dry-run");
-    enum dr_code rc = dr_cli_prepare(c, job, name, &p, err);
+    enum dr_code rc = dr_cli_check_report(c, err);
+    if (rc != DR_OK) {
+        json_decref(job);
+        return rc;
+    }
+    rc = dr_cli_prepare(c, job, name, &p, err);
     if (rc == DR_OK && is_dry_run) {
-        rc = dr_cli_print_plan(c, &p, 0, STEPS_SHOWN_DEFAULT, err);
+        rc = show_dry_run(c, &p, begin, err);
     } else if (rc == DR_OK) {
         rc = store_approved(c, &p, true, &op_id, err);
     }
@@ -91,8 +122,7 @@ enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *name, int
     }
     dr_cli_say(c, "operation %lld is stored; from another terminal: drover explain %lld",
                (long long)op_id, (long long)op_id);
-    rc = dr_cli_pool(c, op_id, false, err);
-    return rc == DR_OK ? dr_cli_conclude(c, op_id, false, exit_out, err) : rc;
+    return work_on(c, op_id, exit_out, err);
 }
 
 static bool is_over(const struct dr_op *op)
@@ -112,9 +142,11 @@ static enum dr_code run_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
                            job_only[i], c->word[0]);
         }
     }
-    enum dr_code rc = dr_cli_op(c, &op, err);
+    enum dr_code rc = dr_cli_check_report(c, err);
+    rc = rc == DR_OK ? dr_cli_op(c, &op, err) : rc;
     if (rc == DR_OK && is_over(&op)) {
-        return dr_cli_conclude(c, op.id, false, exit_out, err);
+        rc = dr_cli_conclude(c, op.id, false, exit_out, err);
+        return dr_cli_report_op(c, op.id, rc, *exit_out, err);
     }
     if (rc == DR_OK) {
         rc = dr_cli_approve_op(c, &op, err);
@@ -131,10 +163,7 @@ static enum dr_code run_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
     } else if (rc == DR_OK && op.wish != DR_WISH_RUN) {
         rc = dr_queue_wish(c->queue, op.id, DR_WISH_RUN, c->who, "drover run", err);
     }
-    if (rc == DR_OK) {
-        rc = dr_cli_pool(c, op.id, false, err);
-    }
-    return rc == DR_OK ? dr_cli_conclude(c, op.id, false, exit_out, err) : rc;
+    return rc == DR_OK ? work_on(c, op.id, exit_out, err) : rc;
 }
 
 static bool is_number(const char *text)

@@ -59,7 +59,7 @@ static enum dr_code add_keys(const struct dr_args *a, const struct key_of *map, 
 
 /* All values of an option that may be repeated. An empty one may be left out where it means "none";
  * elsewhere it stays, to be refused: an unset shell variable must not widen what is erased. */
-static enum dr_code add_list(const struct dr_args *a, const char *option, const char *key,
+enum dr_code dr_cli_add_list(const struct dr_args *a, const char *option, const char *key,
                              bool skips_empty, json_t *object, struct dr_err *err)
 {
     json_t *list = json_array();
@@ -84,6 +84,7 @@ static const struct key_of speed_keys[] = {
     {"batch-bytes", "batch_bytes_max"},
     {"target-ms", "batch_target_ms"},
     {"per-node", "per_node"},
+    {"lanes", "lanes"},
     {"priority", "priority"},
     {"sleep-ratio", "sleep_ratio"},
     {"timezone", "timezone"},
@@ -106,7 +107,7 @@ enum dr_code dr_cli_tuning_options(const struct dr_cli *c, json_t **out, struct 
     }
     if (rc == DR_OK && dr_args_has(c->args, "quiet-hours")) {
         any = true;
-        rc = add_list(c->args, "quiet-hours", "quiet", true, tuning, err);
+        rc = dr_cli_add_list(c->args, "quiet-hours", "quiet", true, tuning, err);
     }
     if (rc != DR_OK || !any) {
         json_decref(tuning);
@@ -131,7 +132,7 @@ static const struct key_of job_keys[] = {
     {NULL, NULL},
 };
 
-static enum dr_code need_options(const struct dr_cli *c, const char *const *names,
+enum dr_code dr_cli_need_options(const struct dr_cli *c, const char *const *names,
                                  struct dr_err *err)
 {
     for (; *names != NULL; names++) {
@@ -143,35 +144,41 @@ static enum dr_code need_options(const struct dr_cli *c, const char *const *name
     return DR_OK;
 }
 
-static enum dr_code start_job(const struct dr_cli *c, const char *kind, json_t **out,
-                              struct dr_err *err)
+enum dr_code dr_cli_add_job_options(const struct dr_cli *c, json_t *job, struct dr_err *err)
 {
     bool any = false;
     json_t *tuning = NULL;
-    *out = json_pack("{s:s}", "kind", kind);
-    if (*out == NULL) {
-        return dr_fail_nomem(err);
-    }
-    enum dr_code rc = add_keys(c->args, job_keys, *out, &any, err);
+    json_t *before = json_object_get(job, "tuning");
+    enum dr_code rc = add_keys(c->args, job_keys, job, &any, err);
     if (rc == DR_OK) {
         rc = dr_cli_tuning_options(c, &tuning, err);
     }
-    if (rc == DR_OK && tuning != NULL && json_object_set_new(*out, "tuning", tuning) != 0) {
-        rc = dr_fail_nomem(err);
+    if (rc != DR_OK || tuning == NULL) {
+        return rc;
     }
-    return rc;
+    int failed = before == NULL ? json_object_set(job, "tuning", tuning)
+                                : json_object_update(before, tuning);
+    json_decref(tuning);
+    return failed != 0 ? dr_fail_nomem(err) : DR_OK;
+}
+
+static enum dr_code start_job(const struct dr_cli *c, const char *kind, json_t **out,
+                              struct dr_err *err)
+{
+    *out = json_pack("{s:s}", "kind", kind);
+    return *out == NULL ? dr_fail_nomem(err) : dr_cli_add_job_options(c, *out, err);
 }
 
 enum dr_code dr_cli_tenant_drop(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
     static const char *const needed[] = {"store", "database", NULL};
     json_t *job = NULL;
-    enum dr_code rc = need_options(c, needed, err);
+    enum dr_code rc = dr_cli_need_options(c, needed, err);
     if (rc == DR_OK) {
         rc = start_job(c, "tenant.drop", &job, err);
     }
     if (rc == DR_OK && dr_args_has(c->args, "collection")) {
-        rc = add_list(c->args, "collection", "collections", false, job, err);
+        rc = dr_cli_add_list(c->args, "collection", "collections", false, job, err);
     }
     if (rc != DR_OK) {
         json_decref(job);
@@ -197,7 +204,7 @@ enum dr_code dr_cli_purge(struct dr_cli *c, int *exit_out, struct dr_err *err)
     static const struct key_of own_keys[] = {{"collection", "collection"}, {NULL, NULL}};
     bool any = false;
     json_t *job = NULL;
-    enum dr_code rc = need_options(c, needed, err);
+    enum dr_code rc = dr_cli_need_options(c, needed, err);
     if (rc == DR_OK) {
         rc = start_job(c, "purge", &job, err);
     }
@@ -286,7 +293,7 @@ static enum dr_code fill_redis_job(const struct dr_args *a, json_t *job, struct 
     }
     for (size_t i = 0; rc == DR_OK && i < sizeof lists / sizeof lists[0]; i++) {
         if (dr_args_has(a, lists[i].option)) {
-            rc = add_list(a, lists[i].option, lists[i].key, false, job, err);
+            rc = dr_cli_add_list(a, lists[i].option, lists[i].key, false, job, err);
         }
     }
     if (rc == DR_OK) {
@@ -299,7 +306,7 @@ enum dr_code dr_cli_redis_purge_stats(struct dr_cli *c, int *exit_out, struct dr
 {
     static const char *const needed[] = {"url", NULL};
     json_t *job = NULL;
-    enum dr_code rc = need_options(c, needed, err);
+    enum dr_code rc = dr_cli_need_options(c, needed, err);
     if (rc == DR_OK) {
         rc = start_job(c, "redis.purge-stats", &job, err);
     }

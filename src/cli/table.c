@@ -38,6 +38,8 @@ static const struct dr_option global_options[] = {
         {"batch-bytes", "N", "bytes of the largest batch", DR_OPT_U64, false},                     \
         {"target-ms", "N", "how long a batch should take", DR_OPT_U64, false},                     \
         {"per-node", "N", "steps at the same time on one node", DR_OPT_U64, false},                \
+        {"lanes", "N", "steps at the same time over all nodes, 0 for no limit", DR_OPT_U64,        \
+         false},                                                                                   \
         {"priority", "N", "-100 to 100, higher goes first", DR_OPT_I64, false},                    \
         {"sleep-ratio", "R", "rest R times a batch's duration after it", DR_OPT_REAL, false},      \
         {"quiet-hours", "WINDOW", "when not to work, \"Mon-Fri 08:00-18:00\"; may be repeated",    \
@@ -50,8 +52,13 @@ static const struct dr_option global_options[] = {
     {                                                                                              \
         "database", "NAME", "the database (tenant) in it", DR_OPT_TEXT, false                      \
     }
+#define OPT_REPORT                                                                                 \
+    {                                                                                              \
+        "report", "FILE", "write a JSON report there at the end, however it ends", DR_OPT_TEXT,    \
+            false                                                                                  \
+    }
 #define OPT_JOB                                                                                    \
-    {"dry-run", NULL, "only show the plan", DR_OPT_FLAG, false},                                   \
+    OPT_REPORT, {"dry-run", NULL, "only show the plan", DR_OPT_FLAG, false},                       \
         {"archive-days", "N", "keep what was erased this long (default 30)", DR_OPT_U64, false},   \
         {"drift", "R", "how far the count may stray from the plan, 0.5 is 50%", DR_OPT_REAL,       \
          false},                                                                                   \
@@ -73,6 +80,7 @@ static const struct dr_option plan_options[] = {
 };
 static const struct dr_option run_options[] = {
     {"dry-run", NULL, "only show the plan", DR_OPT_FLAG, false},
+    OPT_REPORT,
     OPT_GUARDS,
     {0},
 };
@@ -161,6 +169,37 @@ static const struct dr_option tokenserver_options[] = {
     {"breaker-failures", "N", "failures in a row after which a node rests (default 5)", DR_OPT_U64,
      false},
     {"breaker-rest", "S", "seconds it rests at first (default 60)", DR_OPT_U64, false},
+static const struct dr_option mongodb_options[] = {
+    {"live", NULL, "erase although the --config file says dry_run (its default)", DR_OPT_FLAG,
+     false},
+    {"uri", "URI", "the cluster's router: mongodb://host:27017", DR_OPT_TEXT, false},
+    {"database", "NAME", "the tenant's database", DR_OPT_TEXT, false},
+    {"collection", "NAME", "only this collection; may be repeated", DR_OPT_TEXT, true},
+    {"filter", "EXTJSON", "only documents that match, in extended JSON; needs one --collection",
+     DR_OPT_TEXT, false},
+    {"config-uri", "URI", "where the cluster's metadata is read (default: --uri)", DR_OPT_TEXT,
+     false},
+    {"config-database", "NAME", "the metadata's database (default config)", DR_OPT_TEXT, false},
+    {"status-uri", "URI", "where status documents are kept (default: --uri)", DR_OPT_TEXT, false},
+    {"status-database", "NAME", "database of the status documents (default: none are kept)",
+     DR_OPT_TEXT, false},
+    {"rebalance-check", "DURATION", "how often to look whether moving chunks rest (default 5m)",
+     DR_OPT_DURATION, false},
+    {"write-concern", "JSON", "default {\"w\": \"majority\", \"j\": true}", DR_OPT_TEXT, false},
+    {"stop-balancer", NULL, "stop balancing of the collections meanwhile; always put back",
+     DR_OPT_FLAG, false},
+    {"drop-when-empty", NULL, "drop the empty collections, and the database, as well", DR_OPT_FLAG,
+     false},
+    {"again", NULL, "also shards whose status documents say completed", DR_OPT_FLAG, false},
+    {"temp-index", NULL, "make an index for the filter and remove it afterwards", DR_OPT_FLAG,
+     false},
+    {"no-chunk-sizes", NULL, "do not measure chunks: faster planning, no sizes", DR_OPT_FLAG,
+     false},
+    {"whole-collection", NULL, "consent to a filter that matches every document", DR_OPT_FLAG,
+     false},
+    OPT_JOB,
+    OPT_GUARDS,
+    OPT_SPEED,
     {0},
 };
 static const struct dr_option reason_options[] = {OPT_REASON, {0}};
@@ -235,6 +274,15 @@ static const struct dr_command commands[] = {
      "or, seen by others on this machine until it is wiped, from SECRET. Exit code 0 after a "
      "successful run.",
      tokenserver_options, dr_cli_tokenserver_purge},
+    {"mongodb drop", "", 0, 0,
+     "empty a tenant's MongoDB database, chunk by chunk (short form of run)",
+     "Builds a mongodb.drop job and runs it. Either --config FILE, a JSON object with mongo_uri, "
+     "tenant_db_name, config_db_name, alcatraz_db_name, log_file, log_level, dry_run, "
+     "deletes_per_batch, concurrent_deletion_enabled, writeConcern and more (docs/mongodb-drop.md);"
+     " it is a dry run unless the file says \"dry_run\": false or --live is given. Or --uri and "
+     "--database; that erases unless --dry-run is given. What was interrupted goes on with drover "
+     "run OP.",
+     mongodb_options, dr_cli_mongodb_drop},
     {"status", "[OP]", 0, 1, "list operations, or show one", "Without OP: newest first.",
      no_options, dr_cli_status},
     {"watch", "[OP]", 0, 1, "follow operations until they rest",
@@ -245,6 +293,10 @@ static const struct dr_command commands[] = {
      "In sentences: steps at work, limits, pauses and who asked for them, retries, quarantined "
      "steps with the remedy, and until when it can be undone.",
      no_options, dr_cli_explain},
+    {"report", "OP", 1, 1, "what was done to which collection on which node",
+     "A table of collections and nodes with chunks, items and errors, how long it took, what is "
+     "kept for undo and what the plan warned of. With --json the same as run --report writes.",
+     no_options, dr_cli_report},
     {"pause", "OP", 1, 1, "let it rest after the batch at hand",
      "Takes effect within one batch or one second. drover resume OP goes on.", reason_options,
      dr_cli_pause},

@@ -616,11 +616,12 @@ bool dr_log_level_parse(const char *text, enum dr_log_level *level_out)
     return false;
 }
 
-/* Length of "password=" or the like at `text`, or 0. */
+/* Length of "password=" or the like at `text`, or 0. A URI inside a URL is escaped, so that its own
+ * password cannot be told apart: it is hidden whole. */
 static size_t secret_key_length(const char *text)
 {
     static const char *const keys[] = {
-        "password=", "passwd=", "passphrase=", "pass=", "pwd=", "secret=", "token="};
+        "password=", "passwd=", "passphrase=", "pass=", "pwd=", "secret=", "token=", "uri="};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         if (strncasecmp(text, keys[i], strlen(keys[i])) == 0) {
             return strlen(keys[i]);

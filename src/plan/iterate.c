@@ -21,35 +21,15 @@ struct dr_plan_iter {
 
 /* --- titles ---------------------------------------------------------------------------------- */
 
-static void print_bound(const struct dr_bound *b, const char *open_end, struct dr_str *out)
-{
-    if (b->parts == 0) {
-        dr_str_add(out, open_end);
-        return;
-    }
-    if (b->parts > 1) {
-        dr_str_addc(out, '(');
-    }
-    for (uint32_t i = 0; i < b->parts; i++) {
-        if (i > 0) {
-            dr_str_add(out, ", ");
-        }
-        dr_value_print(&b->part[i], out);
-    }
-    if (b->parts > 1) {
-        dr_str_addc(out, ')');
-    }
-}
-
 static void print_range(const struct dr_range *r, struct dr_str *out)
 {
     switch (r->access) {
     case DR_BY_SHARD_RANGE:
     case DR_BY_SHARD_HASHED:
         dr_str_add(out, r->access == DR_BY_SHARD_RANGE ? " chunk [" : " hashed chunk [");
-        print_bound(&r->from, "MinKey", out);
+        dr_print_bound(&r->from, "MinKey", out);
         dr_str_add(out, ", ");
-        print_bound(&r->upto, "MaxKey", out);
+        dr_print_bound(&r->upto, "MaxKey", out);
         dr_str_addc(out, ')');
         return;
     case DR_BY_INDEX:
@@ -72,7 +52,7 @@ static const char *node_of(const struct dr_plan *p, const struct dr_run *run, ui
     if (run->role == DR_ROLE_UNMARK) {
         return dr_stats_marked_node(run->pick, k);
     }
-    if (run->role != DR_ROLE_DROP_COLLECTION) {
+    if (run->role != DR_ROLE_DROP_COLLECTION || run->pick->is_routed) {
         return dr_pick_work(run->pick, k)->node;
     }
     /* A table of a sharded collection may stand empty on nodes without a chunk. */
@@ -88,6 +68,7 @@ static void fill_range(const struct dr_pick *pick, uint64_t k, struct dr_range *
                            .access = pick->access,
                            .index = pick->index,
                            .filter = pick->filter,
+                           .is_spec_of_request = pick->is_spec_of_request,
                            .epoch = c->epoch};
     if (pick->access == DR_BY_SHARD_RANGE || pick->access == DR_BY_SHARD_HASHED) {
         r->key_count = c->key_count;
@@ -117,7 +98,8 @@ static enum dr_code fill_walk(struct dr_plan_iter *it, const struct dr_run *run,
 {
     bool is_erase = run->role == DR_ROLE_ERASE;
     bool is_irreversible = it->plan->request->irreversible;
-    const struct dr_chunk *work = dr_pick_work(run->pick, k);
+    const struct dr_pick *pick = run->pick;
+    const struct dr_chunk *work = dr_pick_work(pick, k);
     struct dr_erase_spec spec = {.with_archive = !is_irreversible};
     fill_range(run->pick, k, &spec.range);
     step->kind = is_erase ? DR_STEP_ERASE : DR_STEP_VERIFY;
@@ -134,7 +116,7 @@ static enum dr_code fill_walk(struct dr_plan_iter *it, const struct dr_run *run,
         return dr_fail_nomem(err);
     }
     step->rollback_query = !is_erase ? undo_nothing : is_irreversible ? NULL : undo_restore;
-    step->estimated = is_erase ? work->rows : 0;
+    step->estimated = !is_erase ? 0 : work->is_rows_known ? work->rows : work->rows + pick->share;
     step->is_estimate_known = !is_erase || work->is_rows_known;
     step->priority = run->pick->priority;
     if (is_erase && run->pick->stats != NULL) {
@@ -147,27 +129,33 @@ static enum dr_code fill_walk(struct dr_plan_iter *it, const struct dr_run *run,
 static void fill_command(struct dr_plan_iter *it, const struct dr_run *run, uint64_t k,
                          struct dr_plan_step *step)
 {
-    const struct dr_pick *pick = run->pick;
-    const struct dr_collection *c = pick->collection;
+    const struct dr_collection *c = run->pick->collection;
+    bool is_irreversible = it->plan->request->irreversible;
     const char *what = "";
+    const char *name = c->name;
     step->kind = DR_STEP_COMMAND;
     step->is_estimate_known = true;
     step->node = node_of(it->plan, run, k);
     if (run->role == DR_ROLE_DROP_COLLECTION) {
         what = "drop empty";
         step->query = c->drop_text;
-        step->rollback_query = it->plan->request->irreversible ? NULL : c->create_text;
-    } else if (run->role == DR_ROLE_MAKE_INDEX) {
-        what = "create temporary index on";
-        step->query = pick->make_index;
-        step->rollback_query = pick->drop_index;
-        step->cleanup = pick->drop_index;
+        step->rollback_query = is_irreversible ? NULL : c->create_text;
+    } else if (run->role == DR_ROLE_DROP_DATABASE) {
+        what = "drop empty database";
+        name = it->plan->request->database;
+        step->query = run->pick->drop_database;
+        step->rollback_query = undo_nothing; /* it comes back with its first collection */
+    } else if (run->role == DR_ROLE_PREPARE) {
+        what = run->aside->make_title;
+        step->query = run->aside->make;
+        step->rollback_query = run->aside->undo;
+        step->cleanup = run->aside->undo;
     } else {
-        what = "drop temporary index on";
-        step->query = pick->drop_index;
+        what = run->aside->undo_title;
+        step->query = run->aside->undo;
         step->rollback_query = undo_nothing;
     }
-    dr_str_addf(&it->title, "%s %s on %s", what, c->name, step->node);
+    dr_str_addf(&it->title, "%s %s on %s", what, name, step->node);
 }
 
 static enum dr_code fill_unmark(struct dr_plan_iter *it, const struct dr_run *run, uint64_t k,
@@ -202,9 +190,10 @@ static enum dr_code fill_step(struct dr_plan_iter *it, const struct dr_run *run,
     case DR_ROLE_UNMARK:
         rc = fill_unmark(it, run, k, step, err);
         break;
-    case DR_ROLE_MAKE_INDEX:
-    case DR_ROLE_DROP_INDEX:
+    case DR_ROLE_PREPARE:
+    case DR_ROLE_TIDY:
     case DR_ROLE_DROP_COLLECTION:
+    case DR_ROLE_DROP_DATABASE:
         fill_command(it, run, k, step);
         break;
     }

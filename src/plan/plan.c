@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns the plan: the table of operation kinds, the guards over the whole, and the order of steps.
  *
- *   stage  0  create temporary indexes
+ *   stage  0  create temporary indexes, let balancers rest
  *          1  erase collections nobody refers to      2  erase those that were referred to
  *          3  verify, each step behind its erase step
- *          4  drop temporary indexes
+ *          4  drop temporary indexes, let balancers work again
  *          5  drop empty collections                  6  drop those that were referred to; take
  *                                                        services off the marked set
+ *          7  drop the empty database
  *
  * Pure: no clock, file, socket or thread. A finished plan is read-only, so any thread may read. */
 #include "plan/plan_private.h"
@@ -25,6 +26,7 @@ static const struct {
     {"tenant.drop", dr_plan_tenant_drop},
     {"purge", dr_plan_purge},
     {"redis.purge-stats", dr_plan_redis_purge},
+    {"mongodb.drop", dr_plan_mongodb_drop},
 };
 
 static const char *const step_kinds[DR_STEP_KIND_COUNT] = {
@@ -122,10 +124,33 @@ static struct dr_run *find_run(struct dr_plan *p, const struct dr_pick *pick, en
 
 static uint64_t count_drops(const struct dr_plan *p, const struct dr_pick *pick)
 {
-    return pick->collection->sharding == DR_UNSHARDED ? 1 : p->survey->node_count;
+    return pick->is_routed || pick->collection->sharding == DR_UNSHARDED ? 1
+                                                                         : p->survey->node_count;
 }
 
-/* The run of one collection in one stage, if it has one. */
+/* The runs that make or remove what the pick needs only for a while. Where each node is told by
+ * itself, its own steps need not wait for the others. */
+static void add_asides(struct dr_plan *p, struct dr_pick *pick, enum dr_role role, uint32_t stage)
+{
+    for (uint32_t i = 0; i < pick->aside_count; i++) {
+        struct dr_run *run = add_run(p, pick, role, stage, pick->is_routed ? 1 : pick->work_count);
+        run->aside = &pick->aside[i];
+        if (role == DR_ROLE_TIDY && !pick->is_routed) {
+            run->after = find_run(p, pick, DR_ROLE_VERIFY);
+        }
+    }
+}
+
+static void add_erase(struct dr_plan *p, struct dr_pick *pick, uint32_t stage)
+{
+    struct dr_run *run = add_run(p, pick, DR_ROLE_ERASE, stage, pick->work_count);
+    run->after = pick->is_routed ? NULL : find_run(p, pick, DR_ROLE_PREPARE);
+    if (p->request->irreversible && p->no_return == 0) {
+        p->no_return = run->first;
+    }
+}
+
+/* The runs of one collection in one stage. */
 static void add_stage(struct dr_plan *p, struct dr_pick *pick, uint32_t stage)
 {
     bool is_referred = pick->collection->has_reference;
@@ -134,26 +159,23 @@ static void add_stage(struct dr_plan *p, struct dr_pick *pick, uint32_t stage)
     if (pick->work_count == 0) {
         return;
     }
-    if (stage == DR_STAGE_MAKE_INDEX && pick->make_index != NULL) {
-        (void)add_run(p, pick, DR_ROLE_MAKE_INDEX, stage, pick->work_count);
+    if (stage == DR_STAGE_PREPARE) {
+        add_asides(p, pick, DR_ROLE_PREPARE, stage);
     } else if (stage == erase_stage) {
-        struct dr_run *run = add_run(p, pick, DR_ROLE_ERASE, stage, pick->work_count);
-        run->after = find_run(p, pick, DR_ROLE_MAKE_INDEX);
-        if (p->request->irreversible && p->no_return == 0) {
-            p->no_return = run->first;
-        }
+        add_erase(p, pick, stage);
     } else if (stage == DR_STAGE_VERIFY) {
         struct dr_run *run = add_run(p, pick, DR_ROLE_VERIFY, stage, pick->work_count);
         run->after = find_run(p, pick, DR_ROLE_ERASE);
-    } else if (stage == DR_STAGE_DROP_INDEX && pick->drop_index != NULL) {
-        struct dr_run *run = add_run(p, pick, DR_ROLE_DROP_INDEX, stage, pick->work_count);
-        run->after = find_run(p, pick, DR_ROLE_VERIFY);
+    } else if (stage == DR_STAGE_TIDY) {
+        add_asides(p, pick, DR_ROLE_TIDY, stage);
     } else if (stage == DR_STAGE_DROP_REFERRED && pick->stats != NULL &&
                pick->stats->marked_set != NULL) {
         (void)add_run(p, pick, DR_ROLE_UNMARK, stage,
                       (uint64_t)pick->stats->want->service_count * pick->stats->marked_nodes);
     } else if (stage == drop_stage && pick->is_dropped) {
         (void)add_run(p, pick, DR_ROLE_DROP_COLLECTION, stage, count_drops(p, pick));
+    } else if (stage == DR_STAGE_DROP_DATABASE && pick->drop_database != NULL) {
+        (void)add_run(p, pick, DR_ROLE_DROP_DATABASE, stage, 1);
     }
 }
 
@@ -163,7 +185,7 @@ static enum dr_code order_steps(struct dr_plan *p, struct dr_err *err)
     if (p->run == NULL) {
         return dr_fail_nomem(err);
     }
-    for (uint32_t stage = 0; stage <= DR_STAGE_DROP_REFERRED; stage++) {
+    for (uint32_t stage = 0; stage <= DR_STAGE_DROP_DATABASE; stage++) {
         for (uint32_t i = 0; i < p->pick_count; i++) {
             add_stage(p, &p->pick[i], stage);
         }

@@ -10,24 +10,36 @@
 
 /* What a run of steps does to its collection. */
 enum dr_role {
-    DR_ROLE_MAKE_INDEX,
+    DR_ROLE_PREPARE, /* make an aside */
     DR_ROLE_ERASE,
     DR_ROLE_VERIFY,
-    DR_ROLE_DROP_INDEX,
+    DR_ROLE_TIDY, /* remove it again */
     DR_ROLE_DROP_COLLECTION,
-    DR_ROLE_UNMARK /* take a service off the marked set */
+    DR_ROLE_UNMARK, /* take a service off the marked set */
+    DR_ROLE_DROP_DATABASE
 };
 
 /* Collections others refer to are erased, and dropped, one stage after those that refer. */
 enum {
-    DR_STAGE_MAKE_INDEX = 0,
+    DR_STAGE_PREPARE = 0,
     DR_STAGE_ERASE = 1,
     DR_STAGE_ERASE_REFERRED = 2,
     DR_STAGE_VERIFY = 3,
-    DR_STAGE_DROP_INDEX = 4,
+    DR_STAGE_TIDY = 4,
     DR_STAGE_DROP = 5,
-    DR_STAGE_DROP_REFERRED = 6
+    DR_STAGE_DROP_REFERRED = 6,
+    DR_STAGE_DROP_DATABASE = 7
 };
+
+/* What is made for the time of the erasing and never stays: a temporary index, a balancer that
+ * rests. Its removal is on record before it is made. */
+struct dr_aside {
+    const char *make; /* commands */
+    const char *undo;
+    const char *make_title; /* "create temporary index on" */
+    const char *undo_title;
+};
+enum { DR_ASIDES_PER_PICK = 2 };
 
 /* Keys that a description selects: how a pick's steps share them (redis_purge.c). */
 struct dr_stats {
@@ -58,8 +70,12 @@ struct dr_pick {
     const uint64_t *chunk;    /* chunks that can hold matches; NULL: all */
     struct dr_chunk *by_node; /* nodes of the chunks, sorted, with the sum of rows; no bounds */
     uint32_t node_count;
-    const char *make_index; /* commands of the temporary index, or NULL */
-    const char *drop_index;
+    struct dr_aside aside[DR_ASIDES_PER_PICK];
+    uint32_t aside_count;
+    bool is_routed;               /* one command reaches all nodes; otherwise one for each */
+    bool is_spec_of_request;      /* what is selected stands in the request */
+    uint64_t share;               /* what a step whose rows are unknown is taken for */
+    const char *drop_database;    /* command behind the drop of the last collection, or NULL */
     bool is_dropped;              /* dropped when verified empty */
     const struct dr_stats *stats; /* NULL: not selected by a description */
     int32_t priority;             /* of its erase and verify steps */
@@ -71,10 +87,11 @@ struct dr_run {
     const struct dr_pick *pick;
     int64_t first; /* number of its first step */
     uint64_t count;
-    const struct dr_run *after; /* step k waits for step k of that run, or NULL */
+    const struct dr_run *after;   /* step k waits for step k of that run, or NULL */
+    const struct dr_aside *aside; /* of the roles PREPARE and TIDY */
 };
 
-enum { DR_RUNS_PER_PICK = 5 };
+enum { DR_RUNS_PER_PICK = 4 + 2 * DR_ASIDES_PER_PICK };
 
 struct dr_plan {
     struct dr_arena *arena;
@@ -91,6 +108,8 @@ struct dr_plan {
     uint64_t total;
     bool is_estimate_known;
     bool is_upper_bound;   /* estimates say "at most": nobody can count beforehand */
+    bool is_shared;        /* estimates of steps say "about": only their sum was counted */
+    bool has_chunk_table;  /* shown before the steps */
     const char *selection; /* text that steps refer to and the hash covers, or NULL */
     int64_t no_return;
     uint64_t hash;
@@ -99,6 +118,20 @@ struct dr_plan {
 /* tenant_drop.c, purge.c: choose p->target and p->pick. */
 enum dr_code dr_plan_tenant_drop(struct dr_plan *p, struct dr_err *err);
 enum dr_code dr_plan_purge(struct dr_plan *p, struct dr_err *err);
+
+/* mongodb_drop.c: the same, and p->has_chunk_table. */
+enum dr_code dr_plan_mongodb_drop(struct dr_plan *p, struct dr_err *err);
+
+/* chunk_table.c: where the documents lie, for people (at most `rows_max` chunks, 0: all) and for
+ * programs (chunk by chunk only `with_chunks`). */
+enum dr_code dr_chunk_table_print(const struct dr_plan *p, uint64_t rows_max, struct dr_str *out,
+                                  struct dr_err *err);
+enum dr_code dr_chunk_table_to_json(const struct dr_plan *p, bool with_chunks, json_t **out,
+                                    struct dr_err *err);
+/* print.c: a bound as "12" or "(12, "a")"; `text` in a column; "..." ends what is too long. */
+void dr_print_bound(const struct dr_bound *b, const char *open_end, struct dr_str *out);
+void dr_print_cell(struct dr_str *out, const char *text, size_t width, bool is_number);
+size_t dr_print_width(const char *text);
 
 /* redis_purge.c: the same, and what the steps of its pick are. */
 enum dr_code dr_plan_redis_purge(struct dr_plan *p, struct dr_err *err);
@@ -129,6 +162,14 @@ enum dr_code dr_pick_nothing(struct dr_plan *p, const struct dr_collection *c, c
                              struct dr_pick *pick, struct dr_err *err);
 enum dr_code dr_pick_warn(struct dr_plan *p, struct dr_pick *pick, const char *warning,
                           struct dr_err *err);
+
+/* Chunk by chunk: `count` of the survey's, listed in `chunk` (NULL: all). */
+enum dr_code dr_pick_by_chunk(struct dr_plan *p, struct dr_pick *pick, enum dr_strategy strategy,
+                              enum dr_access access, const uint64_t *chunk, uint64_t count,
+                              const char *why, struct dr_err *err);
+/* The collection shall be dropped when it is verified empty. */
+enum dr_code dr_pick_drop(struct dr_plan *p, struct dr_pick *pick, struct dr_err *err);
+void dr_pick_add_aside(struct dr_pick *pick, const struct dr_aside *aside);
 
 /* What erase (and verify) step k works on: a chunk of the survey, or a node's sum over its chunks.
  */

@@ -11,7 +11,7 @@
 
 enum { CELL_BYTES = 48, NUMBER_BYTES = 40, COLUMNS = 6, URL_BYTES = 1024, TITLE_WIDTH_MAX = 90 };
 
-static size_t count_characters(const char *text)
+size_t dr_print_width(const char *text)
 {
     size_t count = 0;
     for (const char *at = text; *at != '\0'; at++) {
@@ -54,9 +54,9 @@ static size_t bytes_of_characters(const char *text, size_t characters)
 }
 
 /* `text` in a column; what is too long ends in "...". */
-static void add_cell(struct dr_str *out, const char *text, size_t width, bool is_number)
+void dr_print_cell(struct dr_str *out, const char *text, size_t width, bool is_number)
 {
-    size_t length = count_characters(text);
+    size_t length = dr_print_width(text);
     size_t blanks = width > length ? width - length : 0;
     add_blanks(out, is_number ? blanks : 0);
     if (length > width && width > 3) {
@@ -68,19 +68,41 @@ static void add_cell(struct dr_str *out, const char *text, size_t width, bool is
     add_blanks(out, is_number ? 0 : blanks);
 }
 
+void dr_print_bound(const struct dr_bound *b, const char *open_end, struct dr_str *out)
+{
+    if (b->parts == 0) {
+        dr_str_add(out, open_end);
+        return;
+    }
+    if (b->parts > 1) {
+        dr_str_addc(out, '(');
+    }
+    for (uint32_t i = 0; i < b->parts; i++) {
+        if (i > 0) {
+            dr_str_add(out, ", ");
+        }
+        dr_value_print(&b->part[i], out);
+    }
+    if (b->parts > 1) {
+        dr_str_addc(out, ')');
+    }
+}
+
 /* "1,234", or "at least 1,234" in short where a count failed; "up to 1,234" where nobody can count
- * beforehand, and "unknown" where there is no bound either. */
+ * beforehand, "about 1,234" where that is a share, and "unknown" where there is nothing to go by.
+ */
 static const char *show_count(const struct dr_plan *p, uint64_t n, bool is_known, char *buf,
                               size_t buf_bytes)
 {
     char number[NUMBER_BYTES];
     (void)dr_human_count(n, number, sizeof number);
-    if (!is_known && p->is_upper_bound && n == 0) {
+    if (!is_known && (p->is_upper_bound || p->is_shared) && n == 0) {
         dr_copy_text(buf, buf_bytes, "unknown");
     } else {
         (void)snprintf(buf, buf_bytes, "%s%s",
                        is_known            ? ""
                        : p->is_upper_bound ? "up to "
+                       : p->is_shared      ? "about "
                                            : ">= ",
                        number);
     }
@@ -102,6 +124,8 @@ static void add_head(const struct dr_plan *p, bool is_dry_run, struct dr_str *ou
         dr_str_add(out, "where ");
         dr_filter_print(p->pick[0].filter, out);
         dr_str_addc(out, '\n');
+    } else if (p->selection != NULL && p->has_chunk_table) {
+        add_line(out, "where ", p->selection);
     }
     if (r->note != NULL) {
         add_line(out, "note: ", r->note);
@@ -135,7 +159,7 @@ static void add_part_row(struct dr_str *out, const struct part_row *row, const s
 {
     for (int i = 0; i < COLUMNS; i++) {
         dr_str_add(out, i > 0 ? "  " : "");
-        add_cell(out, row->cell[i], width[i], i >= 3);
+        dr_print_cell(out, row->cell[i], width[i], i >= 3);
     }
     dr_str_addc(out, '\n');
 }
@@ -143,7 +167,7 @@ static void add_part_row(struct dr_str *out, const struct part_row *row, const s
 static void widen(const struct part_row *row, size_t *width)
 {
     for (int i = 0; i < COLUMNS; i++) {
-        size_t length = count_characters(row->cell[i]);
+        size_t length = dr_print_width(row->cell[i]);
         width[i] = length > width[i] ? length : width[i];
     }
 }
@@ -183,8 +207,8 @@ static void measure_step(const struct dr_plan *p, const struct dr_plan_step *s,
 {
     char count[CELL_BYTES];
     size_t number = (size_t)snprintf(NULL, 0, "%" PRId64, s->number);
-    size_t node = count_characters(s->node);
-    size_t title = count_characters(s->title);
+    size_t node = dr_print_width(s->node);
+    size_t title = dr_print_width(s->title);
     size_t items = strlen(show_count(p, s->estimated, s->is_estimate_known, count, sizeof count));
     w->number = number > w->number ? number : w->number;
     w->node = node > w->node ? node : w->node;
@@ -206,7 +230,7 @@ static const char *show_undo(const struct dr_plan_step *s)
     case DR_STEP_KIND_COUNT:
         break;
     }
-    return s->rollback_query[0] == '{' ? "-" : "by command";
+    return strncmp(s->rollback_query, "{\"do\":", 6) == 0 ? "-" : "by command";
 }
 
 static void add_step(const struct dr_plan *p, const struct dr_plan_step *s,
@@ -214,30 +238,30 @@ static void add_step(const struct dr_plan *p, const struct dr_plan_step *s,
 {
     char text[CELL_BYTES];
     (void)snprintf(text, sizeof text, "%" PRId64, s->number);
-    add_cell(out, text, w->number, true);
+    dr_print_cell(out, text, w->number, true);
     dr_str_addf(out, "  %5" PRIu32 "  ", s->stage);
-    add_cell(out, s->node, w->node, false);
+    dr_print_cell(out, s->node, w->node, false);
     dr_str_add(out, "  ");
-    add_cell(out, s->title, w->title, false);
+    dr_print_cell(out, s->title, w->title, false);
     dr_str_add(out, "  ");
     bool is_counted = s->kind == DR_STEP_ERASE;
-    add_cell(out,
-             is_counted ? show_count(p, s->estimated, s->is_estimate_known, text, sizeof text)
-                        : "-",
-             w->items, true);
+    dr_print_cell(out,
+                  is_counted ? show_count(p, s->estimated, s->is_estimate_known, text, sizeof text)
+                             : "-",
+                  w->items, true);
     dr_str_addf(out, "  %s\n", show_undo(s));
 }
 
 static void add_step_heads(const struct step_widths *w, struct dr_str *out)
 {
     dr_str_addc(out, '\n');
-    add_cell(out, "#", w->number, true);
+    dr_print_cell(out, "#", w->number, true);
     dr_str_add(out, "  STAGE  ");
-    add_cell(out, "NODE", w->node, false);
+    dr_print_cell(out, "NODE", w->node, false);
     dr_str_add(out, "  ");
-    add_cell(out, "STEP", w->title, false);
+    dr_print_cell(out, "STEP", w->title, false);
     dr_str_add(out, "  ");
-    add_cell(out, "ITEMS", w->items, true);
+    dr_print_cell(out, "ITEMS", w->items, true);
     dr_str_add(out, "  UNDO\n");
 }
 
@@ -306,6 +330,9 @@ static void add_speed(const struct dr_plan *p, struct dr_str *out)
     }
     dr_str_addf(out, "; %" PRIu32 " step%s at once per node", t->per_node,
                 t->per_node == 1 ? "" : "s");
+    if (t->lanes > 0) {
+        dr_str_addf(out, " and %" PRIu32 " over all nodes", t->lanes);
+    }
     if (t->batch_items_max > 0) {
         dr_str_addf(out, ", batches of up to %s",
                     dr_human_count(t->batch_items_max, number, sizeof number));
@@ -352,7 +379,10 @@ enum dr_code dr_plan_print(const struct dr_plan *p, bool is_dry_run, uint64_t st
 {
     add_head(p, is_dry_run, out);
     add_parts(p, out);
-    enum dr_code rc = add_steps(p, steps_max, out, err);
+    enum dr_code rc = p->has_chunk_table ? dr_chunk_table_print(p, steps_max, out, err) : DR_OK;
+    if (rc == DR_OK) {
+        rc = add_steps(p, steps_max, out, err);
+    }
     if (rc != DR_OK) {
         return rc;
     }

@@ -172,6 +172,12 @@ enum dr_code dr_pick_nothing(struct dr_plan *p, const struct dr_collection *c, c
     return dr_pick_warn(p, pick, why, err);
 }
 
+void dr_pick_add_aside(struct dr_pick *pick, const struct dr_aside *aside)
+{
+    assert(pick->aside_count < DR_ASIDES_PER_PICK);
+    pick->aside[pick->aside_count++] = *aside;
+}
+
 const struct dr_chunk *dr_pick_work(const struct dr_pick *pick, uint64_t k)
 {
     assert(k < pick->work_count);
@@ -207,10 +213,9 @@ static enum dr_code finish_pick(struct dr_plan *p, struct dr_pick *pick, const c
     return dr_pick_warn(p, pick, "some rows could not be counted: there may be more of them", err);
 }
 
-static enum dr_code choose_by_chunk(struct dr_plan *p, struct dr_pick *pick,
-                                    enum dr_strategy strategy, enum dr_access access,
-                                    const uint64_t *chunk, uint64_t count, const char *why,
-                                    struct dr_err *err)
+enum dr_code dr_pick_by_chunk(struct dr_plan *p, struct dr_pick *pick, enum dr_strategy strategy,
+                              enum dr_access access, const uint64_t *chunk, uint64_t count,
+                              const char *why, struct dr_err *err)
 {
     pick->part.strategy = strategy;
     pick->access = access;
@@ -266,12 +271,12 @@ enum dr_code dr_pick_whole(struct dr_plan *p, const struct dr_collection *c, str
     if (c->sharding == DR_UNSHARDED) {
         rc = need_can(p, DR_CAN_SCAN, c, "walk a whole collection", err);
         return rc != DR_OK ? rc
-                           : choose_by_chunk(p, pick, DR_BY_CHUNK_RANGE, DR_BY_SCAN, NULL, 1,
-                                             dr_arena_printf(p->arena,
-                                                             "unsharded: walks the primary key on "
-                                                             "%s",
-                                                             c->chunk[0].node),
-                                             err);
+                           : dr_pick_by_chunk(p, pick, DR_BY_CHUNK_RANGE, DR_BY_SCAN, NULL, 1,
+                                              dr_arena_printf(p->arena,
+                                                              "unsharded: walks the primary key on "
+                                                              "%s",
+                                                              c->chunk[0].node),
+                                              err);
     }
     bool is_hashed = c->sharding == DR_SHARDED_HASHED;
     rc = need_can(p, is_hashed ? DR_CAN_SHARD_HASHED : DR_CAN_SHARD_RANGE, c,
@@ -290,9 +295,9 @@ enum dr_code dr_pick_whole(struct dr_plan *p, const struct dr_collection *c, str
                                             sharding_word(c), fields, c->chunk_count,
                                             c->chunk_count == 1 ? "" : "s", pick->node_count,
                                             pick->node_count == 1 ? "" : "s");
-    return choose_by_chunk(p, pick, is_hashed ? DR_BY_CHUNK_HASHED : DR_BY_CHUNK_RANGE,
-                           is_hashed ? DR_BY_SHARD_HASHED : DR_BY_SHARD_RANGE, NULL, c->chunk_count,
-                           why, err);
+    return dr_pick_by_chunk(p, pick, is_hashed ? DR_BY_CHUNK_HASHED : DR_BY_CHUNK_RANGE,
+                            is_hashed ? DR_BY_SHARD_HASHED : DR_BY_SHARD_RANGE, NULL,
+                            c->chunk_count, why, err);
 }
 
 /* --- filters: by chunk ----------------------------------------------------------------------- */
@@ -321,9 +326,9 @@ static enum dr_code try_chunks(struct dr_plan *p, struct dr_pick *pick, bool *is
                                       " of %" PRIu64 " chunks can hold matches",
                                       is_hashed ? "values of the hashed" : "the leading", c->key[0],
                                       count, c->chunk_count);
-    rc =
-        choose_by_chunk(p, pick, is_hashed ? DR_BY_CHUNK_HASHED : DR_BY_CHUNK_RANGE,
-                        is_hashed ? DR_BY_SHARD_HASHED : DR_BY_SHARD_RANGE, chunk, count, why, err);
+    rc = dr_pick_by_chunk(p, pick, is_hashed ? DR_BY_CHUNK_HASHED : DR_BY_CHUNK_RANGE,
+                          is_hashed ? DR_BY_SHARD_HASHED : DR_BY_SHARD_RANGE, chunk, count, why,
+                          err);
     if (rc == DR_OK && count == 0) {
         rc = dr_pick_warn(p, pick, "no chunk can hold a match: there is nothing to do", err);
     }
@@ -505,12 +510,15 @@ static enum dr_code choose_temp_index(struct dr_plan *p, struct dr_pick *pick, c
     if (name == NULL || column == NULL || why == NULL) {
         return dr_fail_nomem(err);
     }
-    pick->make_index = dr_arena_printf(p->arena, "CREATE INDEX IF NOT EXISTS \"%s\" ON %.*s(%s)",
-                                       name, (int)table_bytes, table, column);
-    pick->drop_index = dr_arena_printf(p->arena, "DROP INDEX IF EXISTS \"%s\"", name);
-    if (pick->make_index == NULL || pick->drop_index == NULL) {
+    struct dr_aside index = {.make_title = "create temporary index on",
+                             .undo_title = "drop temporary index on"};
+    index.make = dr_arena_printf(p->arena, "CREATE INDEX IF NOT EXISTS \"%s\" ON %.*s(%s)", name,
+                                 (int)table_bytes, table, column);
+    index.undo = dr_arena_printf(p->arena, "DROP INDEX IF EXISTS \"%s\"", name);
+    if (index.make == NULL || index.undo == NULL) {
         return dr_fail_nomem(err);
     }
+    dr_pick_add_aside(pick, &index);
     enum dr_code rc = choose_by_node(p, pick, DR_BY_INDEXED, DR_BY_INDEX, name, why, err);
     return rc != DR_OK
                ? rc

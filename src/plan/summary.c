@@ -115,6 +115,17 @@ enum dr_code dr_plan_to_json(const struct dr_plan *p, bool with_steps, json_t **
     if (o == NULL) {
         return dr_fail_nomem(err);
     }
+    if (p->has_chunk_table) {
+        json_t *chunks = NULL;
+        enum dr_code rc = dr_chunk_table_to_json(p, with_steps, &chunks, err);
+        if (rc == DR_OK && json_object_set_new(o, "chunks", chunks) != 0) {
+            rc = dr_fail_nomem(err);
+        }
+        if (rc != DR_OK) {
+            json_decref(o);
+            return rc;
+        }
+    }
     if (with_steps) {
         json_t *list = json_array();
         enum dr_code rc = list == NULL || json_object_set_new(o, "step_list", list) != 0

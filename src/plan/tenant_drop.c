@@ -40,7 +40,7 @@ static enum dr_code check_names(const struct dr_plan *p, struct dr_err *err)
     return DR_OK;
 }
 
-static enum dr_code want_drop(struct dr_plan *p, struct dr_pick *pick, struct dr_err *err)
+enum dr_code dr_pick_drop(struct dr_plan *p, struct dr_pick *pick, struct dr_err *err)
 {
     const struct dr_collection *c = pick->collection;
     if ((p->can & DR_CAN_COMMAND) == 0) {
@@ -74,7 +74,7 @@ static enum dr_code pick_one(struct dr_plan *p, const struct dr_collection *c, s
         rc = dr_pick_whole(p, c, pick, err);
     }
     if (rc == DR_OK && t->drop_when_empty && pick->work_count > 0) {
-        rc = want_drop(p, pick, err);
+        rc = dr_pick_drop(p, pick, err);
     }
     if (rc == DR_OK && c->has_reference) {
         rc = dr_pick_warn(p, pick,

@@ -26,7 +26,7 @@
 #include "base/json.h"
 #include "plan/plan.h"
 
-enum { DR_QUEUE_SCHEMA = 1, DR_NAME_BYTES = 128, DR_REASON_BYTES = 512 };
+enum { DR_QUEUE_SCHEMA = 2, DR_NAME_BYTES = 128, DR_REASON_BYTES = 512, DR_URL_BYTES = 4097 };
 
 /* clang-format off */
 #define DR_STEP_STATUS_MAP(X)       \
@@ -91,7 +91,7 @@ struct dr_op {
     char group[DR_NAME_BYTES]; /* operation_group, unique: "tenant.drop-acme-7" */
     char kind[DR_NAME_BYTES];
     char target[DR_NAME_BYTES];
-    char store_url[512];
+    char store_url[DR_URL_BYTES];
     enum dr_wish wish;
     char wish_by[DR_NAME_BYTES]; /* user@host of who asked last */
     char wish_reason[DR_REASON_BYTES];
@@ -275,6 +275,24 @@ DR_MUST enum dr_code dr_queue_ops(struct dr_queue *q, int64_t before, struct dr_
 DR_MUST enum dr_code dr_queue_steps(struct dr_queue *q, int64_t op_id, enum dr_step_status status,
                                     int64_t after, struct dr_step *step, uint32_t max,
                                     uint32_t *count_out, struct dr_err *err);
+/* What an account needs of an erase or verify step; one row of many million is looked at once. */
+struct dr_step_fact {
+    int64_t id;
+    enum dr_step_kind kind;
+    enum dr_step_status status;
+    uint64_t estimated, done, undone;
+    uint64_t archive_bytes; /* acknowledged length of its segment */
+    uint64_t duration_ms;
+    dr_wall_ms updated_at;
+    char collection[256]; /* of the range in its query; "" when that names none */
+    char node[DR_NAME_BYTES];
+    char title[256];
+    char last_error[DR_REASON_BYTES];
+};
+/* Erase and verify steps with id above `after`, by id. */
+DR_MUST enum dr_code dr_queue_facts(struct dr_queue *q, int64_t op_id, int64_t after,
+                                    struct dr_step_fact *fact, uint32_t max, uint32_t *count_out,
+                                    struct dr_err *err);
 /* The operation put with this idempotency key; *op_id_out is 0 when there is none. */
 DR_MUST enum dr_code dr_queue_find_key(struct dr_queue *q, const char *key, int64_t *op_id_out,
                                        struct dr_err *err);
@@ -300,7 +318,7 @@ DR_MUST enum dr_code dr_queue_redrive(struct dr_queue *q, int64_t op_id, int64_t
 struct dr_cleanup {
     int64_t id, op_id, step_id;
     char node[DR_NAME_BYTES];
-    char store_url[512];
+    char store_url[DR_URL_BYTES];
     char command[1024];
     bool is_done;
     uint32_t tries;

@@ -30,12 +30,13 @@ static const struct dr_request_kind *(*const kinds[])(void) = {
     dr_request_kind_purge,
     dr_request_kind_redis_purge,
     dr_request_kind_sql_purge,
+    dr_request_kind_mongodb_drop,
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
 const char *dr_request_kinds(void)
 {
-    return "tenant.drop purge redis.purge-stats";
+    return "tenant.drop purge redis.purge-stats mongodb.drop";
 }
 
 static bool has_control_char(const char *text)
@@ -270,7 +271,7 @@ bool dr_request_needs_spec(const struct dr_request *r)
 
 char *dr_request_json_text(const struct dr_request *r)
 {
-    return dr_json_text(r->json);
+    return r->kind->keeps_order ? dr_json_text_in_order(r->json) : dr_json_text(r->json);
 }
 
 enum dr_code dr_request_resolve(struct dr_request *r, const struct dr_survey *s, struct dr_err *err)

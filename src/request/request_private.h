@@ -13,6 +13,8 @@ struct dr_request_kind {
     bool has_own_database;
     /* True: r->json says what is looked for, no filter does. */
     bool needs_spec;
+    /* True: r->json holds documents of the store, in which the order of keys has a meaning. */
+    bool keeps_order;
     /* Read the kind's own keys into r->u. A mistake sticks in `jr`, or is returned. It may leave a
      * normalised job in r->json. */
     enum dr_code (*parse)(struct dr_jr *jr, struct dr_request *r, struct dr_err *err);
@@ -34,6 +36,7 @@ const struct dr_request_kind *dr_request_kind_tenant_drop(void);
 const struct dr_request_kind *dr_request_kind_purge(void);
 const struct dr_request_kind *dr_request_kind_redis_purge(void);
 const struct dr_request_kind *dr_request_kind_sql_purge(void);
+const struct dr_request_kind *dr_request_kind_mongodb_drop(void);
 
 /* A required name of a database or collection, copied into the arena. */
 void dr_request_read_name(struct dr_jr *jr, const char *key, struct dr_arena *a, const char **out);

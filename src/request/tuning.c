@@ -18,6 +18,7 @@ enum {
     BATCH_MS_MAX = 10 * 60 * 1000,
     SLEEP_RATIO_MAX = 1000,
     PER_NODE_MAX = 1024,
+    LANES_MAX = 1024,
     PRIORITY_MAX = 100,
     ZONE_OFFSET_MAX = 18 * 60,
     SHOWN_BYTES = 64,
@@ -111,6 +112,7 @@ static void read_timezone(struct dr_jr *jr, struct dr_tuning *t)
 static void read_numbers(struct dr_jr *jr, struct dr_tuning *t)
 {
     uint64_t per_node = t->per_node;
+    uint64_t lanes = t->lanes;
     int64_t priority = t->priority;
     (void)dr_jr_u64(jr, "rate", false, 0, RATE_MAX, &t->rate_items_s);
     (void)dr_jr_u64(jr, "batch_items_min", false, 1, BATCH_ITEMS_MAX, &t->batch_items_min);
@@ -121,8 +123,10 @@ static void read_numbers(struct dr_jr *jr, struct dr_tuning *t)
     (void)dr_jr_u64(jr, "max_items", false, 0, INT64_MAX, &t->max_items);
     (void)dr_jr_real(jr, "sleep_ratio", false, 0, SLEEP_RATIO_MAX, &t->sleep_ratio);
     (void)dr_jr_u64(jr, "per_node", false, 1, PER_NODE_MAX, &per_node);
+    (void)dr_jr_u64(jr, "lanes", false, 0, LANES_MAX, &lanes);
     (void)dr_jr_i64(jr, "priority", false, -PRIORITY_MAX, PRIORITY_MAX, &priority);
     t->per_node = (uint32_t)per_node;
+    t->lanes = (uint32_t)lanes;
     t->priority = (int32_t)priority;
 }
 
@@ -200,6 +204,7 @@ json_t *dr_tuning_to_json(const struct dr_tuning *t)
         {"batch_target_ms", t->batch_target_ms},
         {"max_items", t->max_items},
         {"per_node", t->per_node},
+        {"lanes", t->lanes},
     };
     int failed = 0;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

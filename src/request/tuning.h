@@ -2,7 +2,7 @@
 /* What may be changed while an operation runs: speed, batch limits, priority, quiet hours.
  *
  * JSON (all optional): {"rate": 5000, "batch_items_min": 10, "batch_items_max": 10000,
- * "batch_bytes_max": 8388608, "batch_target_ms": 500, "per_node": 1, "priority": 0,
+ * "batch_bytes_max": 8388608, "batch_target_ms": 500, "per_node": 1, "lanes": 0, "priority": 0,
  * "max_items": 0, "sleep_ratio": 0.0, "quiet": ["Mon-Fri 08:00-20:00"], "timezone": "UTC"}.
  * `quiet` lists when NOT to work: "[days ]HH:MM-HH:MM", days "Mon", "Mon-Fri", "Sat,Sun"; a window
  * whose end is before its start goes over midnight. Time zone: "UTC", "local" or "+HH:MM". Pure. */
@@ -35,6 +35,7 @@ struct dr_tuning {
     uint64_t max_items;       /* 0: no limit; the operation stops (paused, with reason) beyond it */
     double sleep_ratio;       /* sleep this times the batch's duration after each; default 0 */
     uint32_t per_node;        /* steps at once per node; default 1 */
+    uint32_t lanes;           /* steps at once over all nodes; 0: no limit */
     int32_t priority;         /* -100..100, higher goes first; default 0 */
     enum dr_zone zone;
     int32_t zone_offset_min;

@@ -182,6 +182,9 @@ static void tell_limits(struct telling *t)
                 dr_human_count(tuning->batch_items_max, count, sizeof count),
                 dr_human_bytes(tuning->batch_bytes_max, bytes, sizeof bytes),
                 (unsigned long long)tuning->batch_target_ms);
+    if (tuning->lanes > 0) {
+        dr_str_addf(t->out, "At most %u of its steps run at once over all nodes.\n", tuning->lanes);
+    }
     if (tuning->sleep_ratio > 0) {
         dr_str_addf(t->out, "After a batch it rests %.2g times as long as the batch took.\n",
                     tuning->sleep_ratio);

@@ -7,7 +7,7 @@
 
 #include "obs/log.h"
 
-enum { COUNT_BYTES = 32, WHEN_BYTES = 40, URL_BYTES = 512 };
+enum { COUNT_BYTES = 32, WHEN_BYTES = 40, URL_BYTES = 512, PLAIN_BYTES = 1024 };
 
 char *dr_show_when(dr_wall_ms at, char *buf, size_t buf_bytes)
 {
@@ -22,6 +22,20 @@ char *dr_show_when(dr_wall_ms at, char *buf, size_t buf_bytes)
     full[20] = '\0';
     dr_copy_text(buf, buf_bytes, full);
     return buf;
+}
+
+json_t *dr_show_text_json(const char *text)
+{
+    char plain[PLAIN_BYTES];
+    json_t *j = text == NULL ? json_null() : json_string(text);
+    if (j != NULL) {
+        return j;
+    }
+    dr_copy_text(plain, sizeof plain, text);
+    for (char *c = plain; *c != '\0'; c++) {
+        *c = (*c & '\x80') != 0 ? '?' : *c;
+    }
+    return json_string(plain);
 }
 
 bool dr_show_is_undo_possible(const struct dr_op *op)

@@ -19,6 +19,9 @@ void dr_show_op_line(const struct dr_op *op, dr_wall_ms now, struct dr_str *out)
 json_t *dr_show_step_json(const struct dr_step *s); /* NULL when memory is short */
 /* "2026-11-21 05:48:26Z", "-" for 0; returns buf. */
 char *dr_show_when(dr_wall_ms at, char *buf, size_t buf_bytes);
+/* A text as JSON, NULL as null. Some were cut to fit a column, perhaps inside a character: then it
+ * is shown in ASCII rather than keeping everything else from being told. NULL: memory is short. */
+json_t *dr_show_text_json(const char *text);
 /* The archive is still there and an undo would be accepted at `now`. */
 bool dr_show_is_undo_possible(const struct dr_op *op);
 /* Undo counts down what was done; everything else counts up. */

@@ -69,7 +69,7 @@ struct op_control {
 };
 
 struct lane_control { /* a node that shall be left alone for a while */
-    char store_url[512];
+    char store_url[DR_URL_BYTES];
     char node[DR_NAME_BYTES];
     dr_mono_ms until;
     uint32_t failures;

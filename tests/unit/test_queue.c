@@ -405,6 +405,44 @@ static void per_node_of_the_tuning_at_put_counts(void **state)
     free_rig(r);
 }
 
+static void lanes_limit_the_steps_of_an_operation_over_all_nodes(void **state)
+{
+    (void)state;
+    struct rig *r = make_rig();
+    struct dr_lease a;
+    struct dr_lease b;
+    r->put.tuning_json = "{\"per_node\":2,\"lanes\":1}";
+    add_many(r, 2, "s1", 1);
+    add_many(r, 2, "s2", 1);
+    int64_t id = put(r);
+    lease_step(r, id, 1, &a);
+    expect_no_lease(r); /* s2 is free, but the operation has its one step */
+    r->put.tuning_json = NULL;
+    add_many(r, 1, "s2", 1);
+    int64_t other = put(r);
+    lease_step(r, other, 1, &b); /* the limit is not the node's */
+    finish(r, &b, DR_OUT_DONE);
+    finish(r, &a, DR_OUT_RELEASE);
+    lease_step(r, id, 1, &a);
+    expect_no_lease(r);
+    OK(r, dr_queue_tune(r->q, id, "{\"per_node\":2,\"lanes\":2}", 0, "bob@host", &r->err));
+    lease_step(r, id, 2, &b);
+    expect_no_lease(r);
+    finish(r, &a, DR_OUT_DONE);
+    finish(r, &b, DR_OUT_DONE);
+    /* One call that may take several steps gets no more either. */
+    struct dr_lease l[3];
+    uint32_t count = 0;
+    OK(r, dr_queue_tune(r->q, id, "{\"per_node\":2,\"lanes\":1}", 0, "bob@host", &r->err));
+    OK(r, dr_queue_lease(r->q, &r->rules, l, 3, &count, &r->err));
+    assert_int_equal(count, 1);
+    finish(r, &l[0], DR_OUT_DONE);
+    OK(r, dr_queue_tune(r->q, id, "{\"per_node\":2}", 0, "bob@host", &r->err));
+    assert_int_equal(run_all(r), 1);
+    expect_op(r, id, DR_O_DONE);
+    free_rig(r);
+}
+
 static bool start_only_on(void *arg, int64_t op_id, const char *store_url, const char *node)
 {
     assert_true(op_id > 0);
@@ -742,6 +780,7 @@ int main(void)
         cmocka_unit_test(a_step_waits_for_the_one_it_names),
         cmocka_unit_test(a_node_takes_no_more_steps_than_its_limit),
         cmocka_unit_test(per_node_of_the_tuning_at_put_counts),
+        cmocka_unit_test(lanes_limit_the_steps_of_an_operation_over_all_nodes),
         cmocka_unit_test(the_owner_may_hold_back_a_node),
         cmocka_unit_test(many_blocked_operations_do_not_starve_the_next),
         cmocka_unit_test(a_lease_carries_everything_and_a_save_comes_back),

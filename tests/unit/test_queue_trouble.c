@@ -55,11 +55,46 @@ static void a_newer_queue_is_refused_and_left_alone(void **state)
     (void)put(r);
     dr_queue_close(r->q);
     r->q = NULL;
-    raw_exec(r, "PRAGMA user_version=2");
+    raw_exec(r, "PRAGMA user_version=3");
     refuse_open(r, DR_UNSUPPORTED, "newer drover");
-    raw_exec(r, "PRAGMA user_version=1");
+    raw_exec(r, "PRAGMA user_version=2");
     open_queue(r);
     assert_int_equal(run_all(r), 1);
+    free_rig(r);
+}
+
+static void an_older_queue_is_brought_up_and_its_work_goes_on(void **state)
+{
+    (void)state;
+    struct rig *r = make_rig();
+    add_many(r, 3, "s1", 1);
+    (void)put(r);
+    dr_queue_close(r->q);
+    r->q = NULL;
+    raw_exec(r, "ALTER TABLE operations DROP COLUMN lanes; PRAGMA user_version=1");
+    open_queue(r);
+    assert_int_equal(run_all(r), 3);
+    free_rig(r);
+}
+
+static void a_lease_has_the_whole_url_of_its_store(void **state)
+{
+    (void)state;
+    struct rig *r = make_rig();
+    struct dr_lease l;
+    char url[3001];
+    memset(url, 'x', sizeof url - 1);
+    url[sizeof url - 1] = '\0';
+    memcpy(url, "sqlite:/", 8);
+    r->put.store_url = url;
+    add_many(r, 1, "s1", 1);
+    int64_t id = put(r);
+    lease_step(r, id, 1, &l);
+    assert_string_equal(l.store_url, url);
+    finish(r, &l, DR_OUT_DONE);
+    struct dr_op op;
+    OK(r, dr_queue_op(r->q, id, &op, &r->err));
+    assert_string_equal(op.store_url, url);
     free_rig(r);
 }
 
@@ -578,6 +613,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(there_is_one_owner_and_its_death_frees_the_folder),
         cmocka_unit_test(a_newer_queue_is_refused_and_left_alone),
+        cmocka_unit_test(an_older_queue_is_brought_up_and_its_work_goes_on),
+        cmocka_unit_test(a_lease_has_the_whole_url_of_its_store),
         cmocka_unit_test(a_foreign_database_is_refused_and_left_alone),
         cmocka_unit_test(a_file_of_garbage_is_refused_and_left_alone),
         cmocka_unit_test(a_missing_folder_is_made_only_when_it_may_be_missing),

@@ -63,6 +63,7 @@ static enum dr_code tune(const char *text, struct dr_tuning *t, struct dr_err *e
 static const char all_keys[] =
     "{\"rate\":5000,\"batch_items_min\":10,\"batch_items_max\":20000,\"batch_bytes_max\":1048576,"
     "\"batch_target_ms\":250,\"max_items\":77,\"sleep_ratio\":1.5,\"per_node\":4,\"priority\":-9,"
+    "\"lanes\":5,"
     "\"quiet\":[\"Mon-Fri 08:00-20:00\",\"Sat,Sun 22:30-06:00\",\"00:00-24:00\"],"
     "\"timezone\":\"-03:30\"}";
 
@@ -77,6 +78,7 @@ static void tuning_has_all_its_keys(void **state)
     assert_int_equal(t.batch_bytes_max, 8 * 1024 * 1024);
     assert_int_equal(t.batch_target_ms, 500);
     assert_int_equal(t.per_node, 1);
+    assert_int_equal(t.lanes, 0);
     assert_int_equal(tune(all_keys, &t, &err), DR_OK);
     assert_int_equal(t.rate_items_s, 5000);
     assert_int_equal(t.batch_items_min, 10);
@@ -86,6 +88,7 @@ static void tuning_has_all_its_keys(void **state)
     assert_int_equal(t.max_items, 77);
     assert_true(t.sleep_ratio == 1.5);
     assert_int_equal(t.per_node, 4);
+    assert_int_equal(t.lanes, 5);
     assert_int_equal(t.priority, -9);
     assert_int_equal(t.zone, DR_ZONE_FIXED);
     assert_int_equal(t.zone_offset_min, -210);
@@ -145,6 +148,7 @@ static void every_tuning_mistake_names_its_place(void **state)
         {"{\"max_items\":-1}", "job: tuning.max_items: "},
         {"{\"sleep_ratio\":-1}", "job: tuning.sleep_ratio: "},
         {"{\"per_node\":0}", "job: tuning.per_node: "},
+        {"{\"lanes\":1025}", "job: tuning.lanes: "},
         {"{\"priority\":101}", "job: tuning.priority: "},
         {"{\"quiet\":\"08:00-09:00\"}", "job: tuning.quiet: expected an array"},
         {"{\"quiet\":[7]}", "job: tuning.quiet[0]: "},

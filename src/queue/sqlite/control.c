@@ -138,17 +138,19 @@ struct tune_work {
     const char *tuning_json;
     int64_t priority;
     int64_t per_node;
+    int64_t lanes;
     const char *by;
 };
 
 static enum dr_code run_tune(struct dr_queue *q, struct queue_job *job, struct dr_err *err)
 {
     static const char set[] = "UPDATE operations SET tuning_version=tuning_version+1, priority=?,"
-                              " per_node=? WHERE id=?";
+                              " per_node=?, lanes=? WHERE id=?";
     static const char texts[] = "UPDATE texts SET tuning_json=? WHERE op_id=?";
     const struct tune_work *w = job->arg;
     char what[DR_REASON_BYTES];
-    enum dr_code rc = dr_q_run(&q->w, err, set, "iii", w->priority, w->per_node, w->op_id);
+    enum dr_code rc =
+        dr_q_run(&q->w, err, set, "iiii", w->priority, w->per_node, w->lanes, w->op_id);
     if (rc == DR_OK && sqlite3_changes(q->w.sql.db) == 0) {
         return dr_fail(err, DR_NOT_FOUND, "there is no operation %" PRId64, w->op_id);
     }
@@ -168,6 +170,7 @@ enum dr_code dr_queue_tune(struct dr_queue *q, int64_t op_id, const char *tuning
     enum dr_code rc = dr_json_parse("tuning", tuning_json, strlen(tuning_json), &j, err);
     if (rc == DR_OK) {
         w.per_node = (int64_t)json_integer_value(json_object_get(j, "per_node"));
+        w.lanes = (int64_t)json_integer_value(json_object_get(j, "lanes"));
         rc = dr_q_commit(q, run_tune, &w, err);
     }
     json_decref(j);

@@ -15,8 +15,9 @@ struct active_op {
     bool is_undo;
     int32_t priority;
     int64_t per_node;
+    int64_t room; /* steps of it that may start beside those that run */
     int64_t stage;
-    char store_url[512];
+    char store_url[DR_URL_BYTES];
 };
 
 struct lease_work {
@@ -192,9 +193,8 @@ static enum dr_code next_of_lane(struct dr_queue *q, const struct lease_work *w,
     return rc;
 }
 
-static enum dr_code lease_from_lane(struct dr_queue *q, struct lease_work *w,
-                                    const struct active_op *op, const char *node,
-                                    struct dr_err *err)
+static enum dr_code lease_from_lane(struct dr_queue *q, struct lease_work *w, struct active_op *op,
+                                    const char *node, struct dr_err *err)
 {
     static const char running[] =
         "SELECT count(*) FROM steps s JOIN operations o ON o.id=s.op_id WHERE s.status IN (1,2,3)"
@@ -207,7 +207,7 @@ static enum dr_code lease_from_lane(struct dr_queue *q, struct lease_work *w,
         return DR_OK;
     }
     enum dr_code rc = dr_q_int(&q->w, &held, 0, err, running, "ss", node, op->store_url);
-    while (rc == DR_OK && held < limit && w->count < w->max) {
+    while (rc == DR_OK && held < limit && op->room > 0 && w->count < w->max) {
         int64_t step_id = 0;
         rc = next_of_lane(q, w, op, node, &step_id, err);
         if (rc != DR_OK || step_id == 0) {
@@ -215,6 +215,7 @@ static enum dr_code lease_from_lane(struct dr_queue *q, struct lease_work *w,
         }
         rc = take_step(q, w, op, step_id, err);
         held += w->max > 1 ? 0 : 1;
+        op->room--;
     }
     return rc;
 }
@@ -235,7 +236,7 @@ static enum dr_code lease_from_op(struct dr_queue *q, struct lease_work *w, stru
         return rc;
     }
     rc = dr_q_bind(&q->w, &st, err, lanes, "i", op->id);
-    while (rc == DR_OK && w->count < w->max) {
+    while (rc == DR_OK && op->room > 0 && w->count < w->max) {
         char node[DR_NAME_BYTES];
         rc = dr_sql_step(&q->w.sql, st, &has_row, err);
         if (rc != DR_OK || !has_row) {
@@ -254,7 +255,8 @@ static enum dr_code find_active(struct dr_queue *q, unsigned skip, struct active
                                 unsigned *count_out, struct dr_err *err)
 {
     static const char active[] =
-        "SELECT id, wish, priority, per_node, store_url FROM operations WHERE ended_at=0 AND"
+        "SELECT id, wish, priority, per_node, store_url, lanes, c1 FROM operations WHERE "
+        "ended_at=0 AND"
         " ((wish=1 AND c0+c3>0) OR (wish=4 AND c7+c3>0)) ORDER BY priority DESC, id LIMIT 64"
         " OFFSET ?";
     sqlite3_stmt *st = NULL;
@@ -272,6 +274,8 @@ static enum dr_code find_active(struct dr_queue *q, unsigned skip, struct active
         o->priority = sqlite3_column_int(st, 2);
         o->per_node = sqlite3_column_int64(st, 3);
         dr_copy_text(o->store_url, sizeof o->store_url, dr_sql_text(st, 4));
+        int64_t lanes = sqlite3_column_int64(st, 5);
+        o->room = lanes > 0 ? lanes - sqlite3_column_int64(st, 6) : INT64_MAX;
     }
     if (st != NULL) {
         (void)sqlite3_reset(st);

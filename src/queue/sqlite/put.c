@@ -24,14 +24,14 @@ static const char *or_empty(const char *text)
     return text == NULL ? "" : text;
 }
 
-/* "per_node" of a tuning text; 0 when it says nothing. */
-static int64_t per_node_of(const char *tuning_json)
+/* "per_node" or "lanes" of a tuning text; 0 when it says nothing. */
+static int64_t number_of(const char *tuning_json, const char *key)
 {
     json_t *j = NULL;
     int64_t n = 0;
     if (tuning_json != NULL &&
         dr_json_parse("tuning", tuning_json, strlen(tuning_json), &j, NULL) == DR_OK) {
-        n = json_integer_value(json_object_get(j, "per_node"));
+        n = json_integer_value(json_object_get(j, key));
     }
     json_decref(j);
     return n > 0 ? n : 0;
@@ -40,17 +40,19 @@ static int64_t per_node_of(const char *tuning_json)
 static enum dr_code insert_operation(struct dr_queue *q, struct put_work *w, struct dr_err *err)
 {
     static const char add[] =
-        "INSERT INTO operations(operation_group, kind, target, store_url, priority, per_node, wish,"
-        " wish_by, irreversible, plan_hash, archive_days, archive_until, idempotency_key,"
-        " created_at) VALUES('new', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        "INSERT INTO operations(operation_group, kind, target, store_url, priority, per_node, "
+        "lanes,"
+        " wish, wish_by, irreversible, plan_hash, archive_days, archive_until, idempotency_key,"
+        " created_at) VALUES('new', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     static const char name[] = "UPDATE operations SET operation_group=? WHERE id=?";
     static const char texts[] =
         "INSERT INTO texts(op_id, request_json, summary_json, tuning_json) VALUES(?,?,?,?)";
     const struct dr_put *p = w->put;
     char group[DR_NAME_BYTES + 32];
     int64_t until = p->archive_days > 0 ? w->now + (int64_t)p->archive_days * 86400000 : 0;
-    enum dr_code rc = dr_q_run(&q->w, err, add, "sssiiisiiiisi", p->kind, p->target, p->store_url,
-                               (int64_t)p->priority, per_node_of(p->tuning_json), (int64_t)p->wish,
+    enum dr_code rc = dr_q_run(&q->w, err, add, "sssiiiisiiiisi", p->kind, p->target, p->store_url,
+                               (int64_t)p->priority, number_of(p->tuning_json, "per_node"),
+                               number_of(p->tuning_json, "lanes"), (int64_t)p->wish,
                                or_empty(p->by), (int64_t)p->is_irreversible, (int64_t)p->plan_hash,
                                (int64_t)p->archive_days, until, p->idempotency_key, w->now);
     if (rc != DR_OK) {

@@ -82,8 +82,11 @@ static const char schema_1[] =
     " s.title, s.estimated, s.done, s.undone, s.last_error FROM steps s JOIN operations o ON o.id ="
     " s.op_id;";
 
+/* Version 2: how many steps of an operation may run at once over all nodes; 0: no limit. */
+static const char schema_2[] = "ALTER TABLE operations ADD COLUMN lanes INTEGER NOT NULL DEFAULT 0";
+
 /* What turns version n into n + 1, at place n. */
-static const char *const migrations[DR_QUEUE_SCHEMA] = {schema_1};
+static const char *const migrations[DR_QUEUE_SCHEMA] = {schema_1, schema_2};
 
 static enum dr_code check_identity(struct dr_queue *q, int64_t *version_out, struct dr_err *err)
 {

@@ -25,6 +25,7 @@ enum fault_op {
     OP_EPOCH,
     OP_COUNT,
     OP_SURVEY,
+    OP_PUBLISH,
     OP_ANY,
     OP_LIMIT
 };
@@ -33,7 +34,7 @@ static const char *const op_names[OP_LIMIT] = {
     [OP_OPEN] = "open",     [OP_SCAN] = "scan",       [OP_ERASE] = "erase",
     [OP_PROBE] = "probe",   [OP_RESTORE] = "restore", [OP_COMMAND] = "command",
     [OP_HEALTH] = "health", [OP_EPOCH] = "epoch",     [OP_COUNT] = "count",
-    [OP_SURVEY] = "survey", [OP_ANY] = "*",
+    [OP_SURVEY] = "survey", [OP_PUBLISH] = "publish", [OP_ANY] = "*",
 };
 
 enum fault_action { ACT_NONE, ACT_ANSWER, ACT_DO_THEN_ANSWER, ACT_BAD, ACT_DELAY };
@@ -470,6 +471,19 @@ static enum dr_code command_fault(void *impl, const char *node, const char *text
     return end_call(OP_COMMAND, rule, rc, err);
 }
 
+static enum dr_code publish_fault(void *impl, const char *spec, const char *state,
+                                  struct dr_err *err)
+{
+    struct fault_handle *h = impl;
+    const struct fault_rule *rule = NULL;
+    enum dr_code rc = begin_call(h, OP_PUBLISH, &rule, err);
+    if (rc != DR_OK) {
+        return rc;
+    }
+    rc = dr_store_publish(h->inner, spec, state, err);
+    return end_call(OP_PUBLISH, rule, rc, err);
+}
+
 const struct dr_store_ops *dr_store_fault_ops(void)
 {
     static const struct dr_store_ops ops = {
@@ -488,6 +502,7 @@ const struct dr_store_ops *dr_store_fault_ops(void)
         .probe = probe_fault,
         .restore = restore_fault,
         .command = command_fault,
+        .publish = publish_fault,
     };
     return &ops;
 }

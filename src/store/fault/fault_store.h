@@ -5,7 +5,8 @@
  * RULES are `op=action@n[+k]`, separated by ';': the n-th call of that op (from 1) and the k calls
  * after it do the action. `none` or nothing at all: no rules. The first rule that fits wins.
  *
- *   op      open scan erase probe restore command health epoch count survey, or * for every one
+ *   op      open scan erase probe restore command health epoch count survey publish, or *
+ *           for every one
  *   action  unknown_done      do the call, then answer DR_UNKNOWN
  *           unknown_not_done  answer DR_UNKNOWN, do nothing
  *           busy unreachable stale denied io

@@ -45,6 +45,7 @@ static void destroy_store(struct dr_memory_store *m)
     dr_free(m->collection);
     dr_free(m->node);
     dr_free(m->index);
+    dr_memory_free_records(m);
     dr_free(m->name);
     dr_arena_destroy(m->arena);
     dr_free(m);

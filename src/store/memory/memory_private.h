@@ -65,6 +65,12 @@ struct dr_memory_node {
     const char *reason;
 };
 
+struct dr_memory_record { /* what was published last for one spec */
+    char *spec;
+    char *state;
+    uint64_t times;
+};
+
 struct dr_memory_store {
     struct dr_memory_store *next;
     char *name;
@@ -76,6 +82,8 @@ struct dr_memory_store {
     size_t collection_count, collection_room;
     struct dr_memory_index *index;
     size_t index_count, index_room;
+    struct dr_memory_record *record;
+    size_t record_count, record_room;
 };
 
 /* On success the registry is locked; DR_UNREACHABLE, not locked, when there is no such store. */
@@ -168,6 +176,11 @@ const struct dr_value *dr_memory_find_in_row(void *row, const char *field); /* f
 DR_MUST enum dr_code dr_memory_survey(struct dr_memory_store *m, const char *database,
                                       const struct dr_filter *filter, struct dr_survey *survey,
                                       struct dr_err *err);
+
+/* Keep what was published last for a spec; the store is locked. */
+DR_MUST enum dr_code dr_memory_keep_record(struct dr_memory_store *m, const char *spec,
+                                           const char *state, struct dr_err *err);
+void dr_memory_free_records(struct dr_memory_store *m);
 
 /* Run text commands; the store is locked. */
 DR_MUST enum dr_code dr_memory_run_commands(struct dr_memory_store *m, const char *node,

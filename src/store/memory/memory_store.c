@@ -446,6 +446,19 @@ static enum dr_code command_memory(void *impl, const char *node, const char *tex
     return rc;
 }
 
+static enum dr_code publish_memory(void *impl, const char *spec, const char *state,
+                                   struct dr_err *err)
+{
+    struct dr_memory_store *m = NULL;
+    enum dr_code rc = lock_handle(impl, &m, err);
+    if (rc != DR_OK) {
+        return rc;
+    }
+    rc = dr_memory_keep_record(m, spec, state, err);
+    dr_memory_unlock();
+    return rc;
+}
+
 const struct dr_store_ops *dr_store_memory_ops(void)
 {
     static const struct dr_store_ops ops = {
@@ -464,6 +477,7 @@ const struct dr_store_ops *dr_store_memory_ops(void)
         .probe = probe_memory,
         .restore = restore_memory,
         .command = command_memory,
+        .publish = publish_memory,
     };
     return &ops;
 }

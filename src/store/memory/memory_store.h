@@ -79,5 +79,8 @@ bool dr_memory_has_row(const char *name, const char *collection, const char *nod
 uint64_t dr_memory_checksum(const char *name, const char *collection);
 bool dr_memory_has_index(const char *name, const char *index);
 bool dr_memory_has_collection(const char *name, const char *collection);
+/* The state that was published last for this spec, to be freed with dr_free; NULL: none was.
+ * *times_out (may be NULL): how often anything was published for it. */
+char *dr_memory_published(const char *name, const char *spec, uint64_t *times_out);
 
 #endif
