@@ -169,6 +169,8 @@ static const struct dr_option tokenserver_options[] = {
     {"breaker-failures", "N", "failures in a row after which a node rests (default 5)", DR_OPT_U64,
      false},
     {"breaker-rest", "S", "seconds it rests at first (default 60)", DR_OPT_U64, false},
+    {0},
+};
 static const struct dr_option mongodb_options[] = {
     {"live", NULL, "erase although the --config file says dry_run (its default)", DR_OPT_FLAG,
      false},
