@@ -16,7 +16,7 @@ rank() {
     plan) echo 4 ;;
     queue) echo 5 ;;
     step) echo 6 ;;
-    worker | tokenserver) echo 7 ;;
+    worker | tokenserver | cluster) echo 7 ;;
     verbs) echo 8 ;;
     api | cli) echo 9 ;;
     drover) echo 10 ;;
