@@ -89,6 +89,8 @@ struct conform_fixture {
 extern const struct conform_fixture conform_memory;
 extern const struct conform_fixture conform_sqlite_plain;
 extern const struct conform_fixture conform_sqlite_sharded;
+extern const struct conform_fixture conform_mariadb;
+extern const struct conform_fixture conform_postgres;
 
 /* ---- conform_data.c ---- */
 const struct conform_shape *conform_shape(enum conform_collection of);
