@@ -6,7 +6,7 @@ set -eu
 want=""
 for task in "$@"; do
     case "$task" in
-    build) want="$want gcc libc6-dev make cmake pkg-config libsqlite3-dev libjansson-dev libzstd-dev libxxhash-dev libhiredis-dev libmicrohttpd-dev libmongoc-dev libssl-dev libmariadb-dev libpq-dev libcurl4-openssl-dev" ;;
+    build) want="$want gcc libc6-dev make cmake pkg-config libsqlite3-dev libjansson-dev libzstd-dev libxxhash-dev libhiredis-dev libmicrohttpd-dev libmongoc-dev libssl-dev libmariadb-dev libpq-dev libcurl4-openssl-dev libraft-dev libuv1-dev libgrpc-dev libprotobuf-c-dev protobuf-c-compiler" ;;
     test) want="$want libcmocka-dev clang libclang-rt-14-dev sqlite3 python3 redis-server redis-tools curl python3-bson mariadb-server mariadb-client postgresql postgresql-client" ;;
     check) want="$want clang-format clang-tidy cppcheck clang libclang-rt-14-dev" ;;
     demo) want="$want sqlite3" ;;

@@ -18,6 +18,10 @@ enum {
     DR_API_TIMEOUT_S = 30, /* of a silent connection, and of a request's body as a whole */
     DR_API_PLANS_MAX = 8,  /* surveys at the same time; more are asked to come again */
     DR_API_KEY_BYTES_MAX = 200,
+    DR_API_POINTS_BYTES_MAX = 32 * 1024 * 1024, /* a body with points */
+    DR_API_PEER_BYTES_MAX = 48 * 1024 * 1024,   /* the same from another peer, with its frame */
+    /* Large bodies at the same time; who comes later is asked to come again. */
+    DR_API_LARGE_BYTES_MAX = 256 * 1024 * 1024,
 };
 
 /* Everything `drover serve` does: HTTP in threads, the pool in this one, until asked to stop. */
@@ -33,6 +37,7 @@ struct dr_api;
 DR_MUST enum dr_code dr_api_start(const struct dr_serve *s, struct dr_metrics *m,
                                   struct dr_api **out, struct dr_err *err);
 uint16_t dr_api_port(const struct dr_api *api);
+uint16_t dr_api_grpc_port(const struct dr_api *api); /* 0: no gRPC */
 /* Ends when the requests at hand are answered. Accepts NULL. */
 void dr_api_stop(struct dr_api *api);
 

@@ -27,6 +27,8 @@ void dr_tokens_destroy(struct dr_tokens *t); /* accepts NULL */
 /* Role and name of a token, DR_ROLE_NONE for none. Takes the same time whatever the token is. */
 enum dr_api_role dr_tokens_find(const struct dr_tokens *t, const char *token, char *name,
                                 size_t name_bytes);
+/* Is it this one? The same time whatever was given. */
+bool dr_token_is(const char *expected, const char *given);
 const char *dr_role_name(enum dr_api_role role);
 
 /* --- listen.c ------------------------------------------------------------------------------------
@@ -34,6 +36,10 @@ const char *dr_role_name(enum dr_api_role role);
 /* Open a listening socket at "ADDR:PORT"; *is_loopback_out and the port it got. */
 DR_MUST enum dr_code dr_listen_open(const char *where, bool must_be_loopback, int *fd_out,
                                     uint16_t *port_out, struct dr_err *err);
+/* DR_INPUT when `where`, the value of `option`, is no address; DR_REFUSED when it must be a
+ * loopback one and is not. */
+DR_MUST enum dr_code dr_listen_check(const char *option, const char *where, bool must_be_loopback,
+                                     struct dr_err *err);
 
 /* --- the shared part -----------------------------------------------------------------------------
  */
@@ -44,6 +50,8 @@ struct dr_ready { /* the last look at whether work is possible, kept for a momen
     char why[DR_REASON_BYTES]; /* it is not */
 };
 
+struct dr_grpc; /* grpc_server.c */
+
 struct dr_api {
     const struct dr_serve *serve;
     struct dr_metrics *metrics;
@@ -51,7 +59,9 @@ struct dr_api {
     struct MHD_Daemon *daemon;
     uint16_t port;
     dr_wall_ms started_at;
-    atomic_uint plans; /* surveys going on */
+    atomic_uint plans;         /* surveys going on */
+    atomic_size_t large_bytes; /* of the large bodies being received or worked on */
+    struct dr_grpc *grpc;      /* NULL: none */
     struct dr_ready ready;
     pthread_mutex_t scrape; /* gauges are set and printed by one request at a time */
 };
@@ -66,13 +76,17 @@ struct dr_call {
     char method[16];
     char path[API_PATH_BYTES]; /* as it came, cut: for the log */
     const struct dr_route *route;
-    char *param; /* decoded {id}; NULL when the route has none */
+    char *param;     /* decoded {id}; NULL when the route has none */
+    char *param2;    /* the second one */
+    bool is_catalog; /* the path is one of the catalog's, whatever the method */
     int64_t op_id;
     enum dr_api_role role;
     char who[DR_NAME_BYTES]; /* "api:NAME" */
     struct dr_str body;
     size_t discarded;
-    json_t *json; /* the parsed body; NULL: none came */
+    size_t large_bytes; /* counted in the shared part */
+    bool is_crowded;    /* more large bodies than may be */
+    json_t *json;       /* the parsed body; NULL: none came */
     int64_t begin_us;
     dr_mono_ms body_until;
     enum dr_place place;
@@ -90,10 +104,14 @@ struct dr_route {
     enum { BODY_NONE, BODY_MAY, BODY_MUST } body;
     /* Fills status and reply, or fails with place set. */
     enum dr_code (*run)(struct dr_call *c, struct dr_err *err);
+    bool is_catalog;       /* its answers come in the catalog's envelope; unknown parameters of the
+                              query are ignored, a slash at the end too */
+    bool is_peer;          /* for other peers only, by the peer token */
+    size_t body_bytes_max; /* 0: DR_API_BODY_BYTES_MAX */
 };
 
 /* routes.c: find by path; *allow_out gets the methods the path knows ("GET, POST"), "" when none
- * does. The parameter is decoded into c->param. */
+ * does. The parameters are decoded into c->param and c->param2. */
 const struct dr_route *dr_route_find(struct dr_call *c, const char *path, char *allow_out,
                                      size_t allow_bytes);
 
@@ -116,6 +134,24 @@ const char *dr_call_header(const struct dr_call *c, const char *key);
 /* DR_DENIED unless the caller's role reaches `role`; `what` says for what. */
 DR_MUST enum dr_code dr_call_need(const struct dr_call *c, enum dr_api_role role, const char *what,
                                   struct dr_err *err);
+
+/* --- the catalog's routes: catalog_*.c -----------------------------------------------------------
+ */
+/* The n-th one; NULL behind the last. */
+const struct dr_route *dr_rest_route_at(uint32_t n);
+/* {"status": {"error": text}, "time": seconds} with this HTTP status. */
+void dr_rest_fail(struct dr_call *c, unsigned status, const char *text);
+/* The same for what fails before a handler runs; puts the text's class in front of it. */
+void dr_rest_fail_early(struct dr_call *c, unsigned status, const char *code, const char *message);
+/* There is no catalog here: 404 in both forms, so that every client shows a text. */
+void dr_rest_fail_absent(struct dr_call *c);
+
+/* --- gRPC: grpc_*.c, or grpc_none.c in a build without it ----------------------------------------
+ */
+/* Listen at serve->grpc_listen and answer in threads of its own. */
+DR_MUST enum dr_code dr_grpc_start(struct dr_api *api, struct dr_grpc **out, struct dr_err *err);
+uint16_t dr_grpc_port(const struct dr_grpc *g); /* 0 for NULL */
+void dr_grpc_stop(struct dr_grpc *g);           /* accepts NULL */
 
 /* monitor.c */
 void dr_api_count_request(const struct dr_call *c);

@@ -73,24 +73,40 @@ static enum dr_code fail_listen(const char *where, const char *what, int number,
                    number == EADDRINUSE ? "; another program answers there" : "");
 }
 
+static enum dr_code take_where(const char *option, const char *where, bool must_be_loopback,
+                               struct address *a, struct dr_err *err)
+{
+    if (!parse_where(where, a)) {
+        return dr_fail(err, DR_INPUT,
+                       "%s %.80s: must be ADDR:PORT with a numeric address, as "
+                       "127.0.0.1:8350 or [::1]:8350",
+                       option, where);
+    }
+    if (must_be_loopback && !a->is_loopback) {
+        return dr_fail(err, DR_REFUSED,
+                       "%s %s: without tokens everybody who reaches that address could "
+                       "erase data; give --tokens FILE, or listen on 127.0.0.1",
+                       option, where);
+    }
+    return DR_OK;
+}
+
+enum dr_code dr_listen_check(const char *option, const char *where, bool must_be_loopback,
+                             struct dr_err *err)
+{
+    struct address a;
+    return take_where(option, where, must_be_loopback, &a, err);
+}
+
 enum dr_code dr_listen_open(const char *where, bool must_be_loopback, int *fd_out,
                             uint16_t *port_out, struct dr_err *err)
 {
     struct address a;
     int on = 1;
-    enum dr_code rc = DR_OK;
     *fd_out = -1;
-    if (!parse_where(where, &a)) {
-        return dr_fail(err, DR_INPUT,
-                       "--listen %.80s: must be ADDR:PORT with a numeric address, as "
-                       "127.0.0.1:8350 or [::1]:8350",
-                       where);
-    }
-    if (must_be_loopback && !a.is_loopback) {
-        return dr_fail(err, DR_REFUSED,
-                       "--listen %s: without tokens everybody who reaches that address could "
-                       "erase data; give --tokens FILE, or listen on 127.0.0.1",
-                       where);
+    enum dr_code rc = take_where("--listen", where, must_be_loopback, &a, err);
+    if (rc != DR_OK) {
+        return rc;
     }
     int fd = socket(a.u.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {

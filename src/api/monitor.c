@@ -8,6 +8,7 @@
 #include "api/api_private.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "cluster/cluster.h"
 #include "verbs/steer.h"
 
 enum { READY_MS = 500 };
@@ -149,6 +150,13 @@ static void look(struct dr_api *api)
     } else if (bytes < disk_free_min) {
         dr_copy_text(r->why, sizeof r->why, "no space is left for the archive");
     }
+#ifdef DROVER_RAFT
+    char why[DR_REASON_BYTES] = "the catalog is not ready";
+    if (r->why[0] == '\0' && api->serve->cluster != NULL &&
+        !dr_cluster_is_ready(api->serve->cluster, why, sizeof why)) {
+        dr_copy_text(r->why, sizeof r->why, why);
+    }
+#endif
 }
 
 /* Looked at most twice a second, however many ask: it costs a commit, and anybody may ask. */

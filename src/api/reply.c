@@ -129,6 +129,10 @@ void dr_api_field_of(const char *message, char *buf, size_t buf_bytes)
 void dr_call_fail(struct dr_call *c, unsigned status, const char *code, const char *message)
 {
     char field[API_FIELD_BYTES] = "";
+    if (c->is_catalog) {
+        dr_rest_fail_early(c, status, code, message);
+        return;
+    }
     if (status == MHD_HTTP_BAD_REQUEST) {
         dr_api_field_of(message, field, sizeof field);
     }

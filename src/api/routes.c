@@ -11,49 +11,53 @@ static const char *const no_query[] = {NULL};
 static const char *const page_query[] = {"before", "limit", NULL};
 static const char *const step_query[] = {"after", "limit", "status", NULL};
 
+#define OURS(method, path, name, role, query, body, run)                                           \
+    {                                                                                              \
+        {method, path, name, role, query}, body, run, false, false, 0                              \
+    }
+
 static const struct dr_route routes[] = {
-    {{"DELETE", "/services/{id}/stats", "deleteServiceStats", DR_ROLE_OPERATE, no_query},
-     BODY_MUST,
-     dr_api_delete_stats},
-    {{"POST", "/operations", "submitOperation", DR_ROLE_OPERATE, no_query},
-     BODY_MUST,
-     dr_api_submit},
-    {{"GET", "/operations", "listOperations", DR_ROLE_READ, page_query}, BODY_NONE, dr_api_list},
-    {{"GET", "/operations/{id}", "getOperation", DR_ROLE_READ, no_query}, BODY_NONE, dr_api_get},
-    {{"GET", "/operations/{id}/steps", "listSteps", DR_ROLE_READ, step_query},
-     BODY_NONE,
-     dr_api_steps},
-    {{"GET", "/operations/{id}/explain", "explainOperation", DR_ROLE_READ, no_query},
-     BODY_NONE,
-     dr_api_explain},
-    {{"POST", "/operations/{id}/pause", "pauseOperation", DR_ROLE_OPERATE, no_query},
-     BODY_MAY,
-     dr_api_pause},
-    {{"POST", "/operations/{id}/resume", "resumeOperation", DR_ROLE_OPERATE, no_query},
-     BODY_MAY,
-     dr_api_resume},
-    {{"POST", "/operations/{id}/stop", "stopOperation", DR_ROLE_OPERATE, no_query},
-     BODY_MAY,
-     dr_api_stop_op},
-    {{"POST", "/operations/{id}/rollback", "rollbackOperation", DR_ROLE_OPERATE, no_query},
-     BODY_MAY,
-     dr_api_rollback},
-    {{"POST", "/operations/{id}/tune", "tuneOperation", DR_ROLE_OPERATE, no_query},
-     BODY_MUST,
-     dr_api_tune},
-    {{"GET", "/healthz", "isAlive", DR_ROLE_NONE, no_query}, BODY_NONE, dr_api_healthz},
-    {{"GET", "/readyz", "isReady", DR_ROLE_NONE, no_query}, BODY_NONE, dr_api_readyz},
-    {{"GET", "/metrics", "getMetrics", DR_ROLE_READ, no_query}, BODY_NONE, dr_api_metrics},
+    OURS("DELETE", "/services/{id}/stats", "deleteServiceStats", DR_ROLE_OPERATE, no_query,
+         BODY_MUST, dr_api_delete_stats),
+    OURS("POST", "/operations", "submitOperation", DR_ROLE_OPERATE, no_query, BODY_MUST,
+         dr_api_submit),
+    OURS("GET", "/operations", "listOperations", DR_ROLE_READ, page_query, BODY_NONE, dr_api_list),
+    OURS("GET", "/operations/{id}", "getOperation", DR_ROLE_READ, no_query, BODY_NONE, dr_api_get),
+    OURS("GET", "/operations/{id}/steps", "listSteps", DR_ROLE_READ, step_query, BODY_NONE,
+         dr_api_steps),
+    OURS("GET", "/operations/{id}/explain", "explainOperation", DR_ROLE_READ, no_query, BODY_NONE,
+         dr_api_explain),
+    OURS("POST", "/operations/{id}/pause", "pauseOperation", DR_ROLE_OPERATE, no_query, BODY_MAY,
+         dr_api_pause),
+    OURS("POST", "/operations/{id}/resume", "resumeOperation", DR_ROLE_OPERATE, no_query, BODY_MAY,
+         dr_api_resume),
+    OURS("POST", "/operations/{id}/stop", "stopOperation", DR_ROLE_OPERATE, no_query, BODY_MAY,
+         dr_api_stop_op),
+    OURS("POST", "/operations/{id}/rollback", "rollbackOperation", DR_ROLE_OPERATE, no_query,
+         BODY_MAY, dr_api_rollback),
+    OURS("POST", "/operations/{id}/tune", "tuneOperation", DR_ROLE_OPERATE, no_query, BODY_MUST,
+         dr_api_tune),
+    OURS("GET", "/healthz", "isAlive", DR_ROLE_NONE, no_query, BODY_NONE, dr_api_healthz),
+    OURS("GET", "/livez", "isAliveToo", DR_ROLE_NONE, no_query, BODY_NONE, dr_api_healthz),
+    OURS("GET", "/readyz", "isReady", DR_ROLE_NONE, no_query, BODY_NONE, dr_api_readyz),
+    OURS("GET", "/metrics", "getMetrics", DR_ROLE_READ, no_query, BODY_NONE, dr_api_metrics),
 };
 
 enum { ROUTE_COUNT = sizeof routes / sizeof routes[0] };
 
+/* Ours first, then the catalog's; NULL behind the last. */
+static const struct dr_route *route_at(uint32_t n)
+{
+    return n < ROUTE_COUNT ? &routes[n] : dr_rest_route_at(n - ROUTE_COUNT);
+}
+
 int dr_api_route_at(uint32_t n, struct dr_api_route_info *out)
 {
-    if (n >= ROUTE_COUNT) {
+    const struct dr_route *route = route_at(n);
+    if (route == NULL) {
         return 0;
     }
-    *out = routes[n].info;
+    *out = route->info;
     return 1;
 }
 
@@ -90,63 +94,88 @@ static char *decode_segment(const char *text, size_t bytes)
     return out;
 }
 
-/* Does `path` fit? Where the pattern says {id}, *from_out and *bytes_out are what stands there. */
-static bool fits(const char *pattern, const char *path, const char **from_out, size_t *bytes_out)
+enum { PARAMS_MAX = 2 };
+
+struct piece {
+    const char *from; /* NULL: the pattern has none */
+    size_t bytes;
+};
+
+/* Does `path` fit? Where the pattern says {id}, piece[] is what stands there. */
+static bool fits(const char *pattern, const char *path, size_t path_bytes, struct piece *piece)
 {
-    *from_out = NULL;
+    const char *end = path + path_bytes;
+    unsigned count = 0;
+    piece[0] = piece[1] = (struct piece){NULL, 0};
     while (*pattern != '\0') {
         if (*pattern != '{') {
-            if (*pattern++ != *path++) {
+            if (path == end || *pattern++ != *path++) {
                 return false;
             }
             continue;
         }
+        size_t bytes = 0;
+        while (path + bytes < end && path[bytes] != '/') {
+            bytes++;
+        }
         pattern = strchr(pattern, '}') + 1;
-        *from_out = path;
-        *bytes_out = strcspn(path, "/");
-        path += *bytes_out;
+        piece[count++] = (struct piece){path, bytes};
+        path += bytes;
     }
-    return *path == '\0';
+    return path == end;
 }
 
-static bool take_param(struct dr_call *c, const struct dr_route *route, const char *from,
-                       size_t bytes)
+static bool take_params(struct dr_call *c, const struct dr_route *route, const struct piece *piece)
 {
-    if (from == NULL) {
-        return true;
+    char **into[PARAMS_MAX] = {&c->param, &c->param2};
+    for (unsigned i = 0; i < PARAMS_MAX; i++) {
+        dr_free(*into[i]);
+        *into[i] = NULL;
+        if (piece[i].from == NULL) {
+            continue;
+        }
+        *into[i] = decode_segment(piece[i].from, piece[i].bytes);
+        if (*into[i] == NULL) {
+            return false;
+        }
     }
-    dr_free(c->param);
-    c->param = decode_segment(from, bytes);
     bool is_op = strncmp(route->info.path, "/operations/", strlen("/operations/")) == 0;
-    if (c->param == NULL) {
-        return false;
-    }
     return !is_op || (dr_parse_i64(c->param, &c->op_id) && c->op_id > 0);
+}
+
+/* The catalog's clients may write a slash behind a path; ours never could. */
+static size_t length_for(const struct dr_route *route, const char *path)
+{
+    size_t bytes = strlen(path);
+    return route->is_catalog && bytes > 1 && path[bytes - 1] == '/' ? bytes - 1 : bytes;
 }
 
 const struct dr_route *dr_route_find(struct dr_call *c, const char *path, char *allow_out,
                                      size_t allow_bytes)
 {
     const struct dr_route *found = NULL;
+    const struct dr_route *route;
     size_t used = 0;
     allow_out[0] = '\0';
-    for (uint32_t i = 0; i < ROUTE_COUNT; i++) {
-        const char *from = NULL;
-        size_t bytes = 0;
-        if (!fits(routes[i].info.path, path, &from, &bytes)) {
+    for (uint32_t i = 0; (route = route_at(i)) != NULL; i++) {
+        struct piece piece[PARAMS_MAX];
+        if (!fits(route->info.path, path, length_for(route, path), piece)) {
             continue;
         }
+        c->is_catalog |= route->is_catalog;
         int wrote = snprintf(allow_out + used, allow_bytes - used, "%s%s", used > 0 ? ", " : "",
-                             routes[i].info.method);
+                             route->info.method);
         used += wrote > 0 ? (size_t)wrote : 0;
-        if (strcmp(routes[i].info.method, c->method) != 0) {
+        used = used < allow_bytes ? used : allow_bytes - 1;
+        /* The first one that fits: fixed paths stand before those with parameters. */
+        if (found != NULL || strcmp(route->info.method, c->method) != 0) {
             continue;
         }
-        if (!take_param(c, &routes[i], from, bytes)) {
+        if (!take_params(c, route, piece)) {
             allow_out[0] = '\0';
             return NULL;
         }
-        found = &routes[i];
+        found = route;
     }
     return found;
 }

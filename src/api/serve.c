@@ -32,10 +32,11 @@ static enum dr_code run_pool(const struct dr_serve *s, struct dr_metrics *m, str
 
 enum dr_code dr_api_serve(const struct dr_serve *s, struct dr_err *err)
 {
-    struct dr_metrics *m = NULL;
+    struct dr_metrics *own = NULL;
     struct dr_api *api = NULL;
     *s->place = DR_AT_NOTHING;
-    enum dr_code rc = dr_metrics_create(&m, err);
+    enum dr_code rc = s->metrics == NULL ? dr_metrics_create(&own, err) : DR_OK;
+    struct dr_metrics *m = s->metrics != NULL ? s->metrics : own;
     if (rc == DR_OK) {
         rc = dr_api_start(s, m, &api, err);
     }
@@ -48,10 +49,14 @@ enum dr_code dr_api_serve(const struct dr_serve *s, struct dr_err *err)
     }
     dr_log(s->log, DR_LOG_INFO, "serving", "listen=%s port=%u data=%s", s->listen,
            (unsigned)dr_api_port(api), dr_queue_data_dir(s->queue));
+    if (dr_api_grpc_port(api) != 0) {
+        dr_log(s->log, DR_LOG_INFO, "serving gRPC", "listen=%s port=%u", s->grpc_listen,
+               (unsigned)dr_api_grpc_port(api));
+    }
     rc = run_pool(s, m, err);
     dr_log_event(s->log, DR_LOG_INFO, "ending");
 out:
     dr_api_stop(api);
-    dr_metrics_destroy(m);
+    dr_metrics_destroy(own);
     return rc;
 }

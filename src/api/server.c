@@ -12,7 +12,7 @@
 enum {
     CONNECTION_BYTES = 32 * 1024, /* libmicrohttpd's own limit, above ours */
     DISCARD_BYTES_MAX = 8 * 1024 * 1024,
-    ALLOW_BYTES = 64,
+    ALLOW_BYTES = 128,
 };
 
 /* --- what a call can ask -------------------------------------------------------------------------
@@ -86,21 +86,46 @@ static enum MHD_Result check_parameter(void *arg, enum MHD_ValueKind kind, const
     return MHD_NO;
 }
 
+/* "api-key: TOKEN" as the catalog's clients send it, or "Authorization: Bearer TOKEN"; or NULL. */
+static const char *given_token(const struct dr_call *c)
+{
+    static const char scheme[] = "Bearer ";
+    const char *key = dr_call_header(c, "api-key");
+    const char *header = dr_call_header(c, MHD_HTTP_HEADER_AUTHORIZATION);
+    if (key != NULL && key[0] != '\0') {
+        return key;
+    }
+    bool is_bearer = header != NULL && strncasecmp(header, scheme, sizeof scheme - 1) == 0;
+    return is_bearer ? header + sizeof scheme - 1 : NULL;
+}
+
+/* Another peer? Without any tokens everybody who reaches us is one. */
+static bool is_peer(struct dr_call *c)
+{
+    const char *expected = c->api->serve->peer_token;
+    const char *token = given_token(c);
+    bool is =
+        expected != NULL ? token != NULL && dr_token_is(expected, token) : c->api->tokens == NULL;
+    if (is) {
+        dr_copy_text(c->who, sizeof c->who, "peer");
+    }
+    return is;
+}
+
 /* Sets role and who; false when the token is missing or wrong. */
 static bool authenticate(struct dr_call *c)
 {
-    static const char scheme[] = "Bearer ";
     char name[DR_NAME_BYTES / 2] = "";
     if (c->api->tokens == NULL) {
         c->role = DR_ROLE_ADMIN; /* only loopback addresses are served like this */
         dr_copy_text(c->who, sizeof c->who, "api:loopback");
         return true;
     }
-    const char *header = dr_call_header(c, MHD_HTTP_HEADER_AUTHORIZATION);
-    if (header == NULL || strncasecmp(header, scheme, sizeof scheme - 1) != 0) {
+    const char *token = given_token(c);
+    if (token == NULL) {
         return false;
     }
-    c->role = dr_tokens_find(c->api->tokens, header + sizeof scheme - 1, name, sizeof name);
+    c->role = dr_tokens_find(c->api->tokens, token, name, sizeof name);
     (void)snprintf(c->who, sizeof c->who, "api:%s", name);
     return c->role != DR_ROLE_NONE;
 }
@@ -122,6 +147,20 @@ static bool is_json_type(const char *type)
            (type[length] == '\0' || type[length] == ';' || type[length] == ' ');
 }
 
+static size_t body_bytes_max(const struct dr_call *c)
+{
+    return c->route->body_bytes_max != 0 ? c->route->body_bytes_max : DR_API_BODY_BYTES_MAX;
+}
+
+static void fail_large(struct dr_call *c)
+{
+    char message[API_TEXT_BYTES];
+    (void)snprintf(message, sizeof message,
+                   "the body is larger than %zu MiB; send several requests",
+                   body_bytes_max(c) >> 20);
+    dr_call_fail(c, MHD_HTTP_CONTENT_TOO_LARGE, "TOO_LARGE", message);
+}
+
 /* True when the body may come; else the call is failed. */
 static bool check_body_headers(struct dr_call *c)
 {
@@ -138,9 +177,8 @@ static bool check_body_headers(struct dr_call *c)
                      "this request needs a JSON body and its Content-Length");
         return false;
     }
-    if (bytes > DR_API_BODY_BYTES_MAX) {
-        dr_call_fail(c, MHD_HTTP_CONTENT_TOO_LARGE, "TOO_LARGE",
-                     "the body is larger than 1 MiB; send several requests");
+    if (bytes > body_bytes_max(c)) {
+        fail_large(c);
         return false;
     }
     if (has_body && c->route->body == BODY_NONE) {
@@ -159,6 +197,9 @@ static bool check_query(struct dr_call *c)
 {
     char message[API_TEXT_BYTES];
     struct query_check q = {.route = c->route};
+    if (c->route->is_catalog) {
+        return true; /* as everywhere where these calls are served, others are ignored */
+    }
     (void)MHD_get_connection_values(c->connection, MHD_GET_ARGUMENT_KIND, check_parameter, &q);
     if (q.unknown[0] == '\0') {
         return true;
@@ -185,6 +226,11 @@ static bool admit(struct dr_call *c, const char *path, enum MHD_Result *sent_out
                      "the headers are larger than 16 KiB");
     } else if (is_from_page(c)) {
         dr_call_fail(c, MHD_HTTP_FORBIDDEN, "DENIED", "requests of web pages are not served");
+    } else if (c->route != NULL && c->route->is_peer && !is_peer(c)) {
+        dr_call_fail(c, MHD_HTTP_UNAUTHORIZED, "UNAUTHORIZED",
+                     "this is for other peers: it needs the peer token (--peer-token-file)");
+        header = MHD_HTTP_HEADER_WWW_AUTHENTICATE;
+        value = "Bearer realm=\"drover-peer\"";
     } else if (!is_known && !is_open) {
         dr_call_fail(c, MHD_HTTP_UNAUTHORIZED, "UNAUTHORIZED",
                      "a valid token is needed: send Authorization: Bearer TOKEN");
@@ -201,6 +247,8 @@ static bool admit(struct dr_call *c, const char *path, enum MHD_Result *sent_out
         struct dr_err err = {0};
         enum dr_code rc = dr_call_need(c, c->route->info.role, "this request", &err);
         dr_call_fail_err(c, rc, &err);
+    } else if (c->route->is_catalog && c->api->serve->cluster == NULL) {
+        dr_rest_fail_absent(c);
     } else if (check_query(c) && check_body_headers(c)) {
         return true;
     }
@@ -210,6 +258,16 @@ static bool admit(struct dr_call *c, const char *path, enum MHD_Result *sent_out
 
 /* --- body and handler ----------------------------------------------------------------------------
  */
+
+/* Large bodies share a limit; false when this one goes over it. */
+static bool count_large(struct dr_call *c, size_t bytes)
+{
+    if (c->route->body_bytes_max == 0 || c->is_crowded) {
+        return true;
+    }
+    c->large_bytes += bytes;
+    return atomic_fetch_add(&c->api->large_bytes, bytes) + bytes <= DR_API_LARGE_BYTES_MAX;
+}
 
 /* Take a piece of the body. A body that turns out too large is read on for a while, so that the
  * client gets to see the answer, but not kept. */
@@ -222,10 +280,12 @@ static enum MHD_Result take_body(struct dr_call *c, const char *data, size_t *by
     if (dr_mono_now() > c->body_until) {
         return MHD_NO;
     }
-    if (c->body.len + *bytes > DR_API_BODY_BYTES_MAX) {
+    c->is_crowded |= !count_large(c, *bytes);
+    if (c->is_crowded || c->body.len + *bytes > body_bytes_max(c)) {
         c->discarded += *bytes;
         *bytes = 0;
-        return c->discarded > DISCARD_BYTES_MAX ? MHD_NO : MHD_YES;
+        size_t patience = c->is_crowded ? body_bytes_max(c) : DISCARD_BYTES_MAX;
+        return c->discarded > patience ? MHD_NO : MHD_YES;
     }
     dr_str_addn(&c->body, data, *bytes);
     *bytes = 0;
@@ -242,7 +302,10 @@ static enum dr_code parse_body(struct dr_call *c, struct dr_err *err)
                    ? dr_fail(err, DR_INPUT, "body: is empty, a JSON object is needed")
                    : DR_OK;
     }
-    enum dr_code rc = dr_json_parse("body", dr_str_text(&c->body), c->body.len, &c->json, err);
+    enum dr_code rc = dr_json_parse_upto("body", dr_str_text(&c->body), c->body.len,
+                                         body_bytes_max(c), &c->json, err);
+    dr_str_fini(&c->body); /* it may be large, and the work may take long */
+    dr_str_init(&c->body);
     if (rc == DR_OK && !json_is_object(c->json)) {
         rc = dr_fail(err, DR_INPUT, "body: must be a JSON object");
     }
@@ -252,9 +315,13 @@ static enum dr_code parse_body(struct dr_call *c, struct dr_err *err)
 static enum MHD_Result answer(struct dr_call *c)
 {
     struct dr_err err = {0};
+    if (c->is_crowded) {
+        dr_call_fail(c, MHD_HTTP_SERVICE_UNAVAILABLE, "BUSY",
+                     "too many large requests at the same time; come again");
+        return dr_call_send(c, NULL, NULL);
+    }
     if (c->discarded > 0) {
-        dr_call_fail(c, MHD_HTTP_CONTENT_TOO_LARGE, "TOO_LARGE",
-                     "the body is larger than 1 MiB; send several requests");
+        fail_large(c);
         return dr_call_send(c, NULL, NULL);
     }
     c->status = MHD_HTTP_OK;
@@ -330,7 +397,9 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **ca
     json_decref(c->reply);
     dr_str_fini(&c->body);
     dr_str_fini(&c->text);
+    (void)atomic_fetch_sub(&c->api->large_bytes, c->large_bytes);
     dr_free(c->param);
+    dr_free(c->param2);
     dr_free(c);
 }
 
@@ -393,8 +462,11 @@ enum dr_code dr_api_start(const struct dr_serve *s, struct dr_metrics *m, struct
     if (rc == DR_OK) {
         rc = start_daemon(api, fd, err);
     }
+    if (rc == DR_OK && s->grpc_listen != NULL) {
+        rc = dr_grpc_start(api, &api->grpc, err);
+    }
     if (rc != DR_OK) {
-        if (fd >= 0) {
+        if (fd >= 0 && api->daemon == NULL) {
             (void)close(fd);
         }
         dr_api_stop(api);
@@ -409,11 +481,17 @@ uint16_t dr_api_port(const struct dr_api *api)
     return api->port;
 }
 
+uint16_t dr_api_grpc_port(const struct dr_api *api)
+{
+    return dr_grpc_port(api->grpc);
+}
+
 void dr_api_stop(struct dr_api *api)
 {
     if (api == NULL) {
         return;
     }
+    dr_grpc_stop(api->grpc);
     if (api->daemon != NULL) {
         MHD_stop_daemon(api->daemon); /* closes the listening socket as well */
     }

@@ -262,6 +262,23 @@ static unsigned differ(const unsigned char *a, const unsigned char *b)
     return sum;
 }
 
+bool dr_token_is(const char *expected, const char *given)
+{
+    unsigned char a[TOKEN_BYTES] = {0};
+    unsigned char b[TOKEN_BYTES] = {0};
+    size_t wanted = strnlen(expected, TOKEN_BYTES);
+    size_t length = strnlen(given, TOKEN_BYTES);
+    if (wanted == 0 || wanted == TOKEN_BYTES || length == 0 || length == TOKEN_BYTES) {
+        return false;
+    }
+    memcpy(a, expected, wanted);
+    memcpy(b, given, length);
+    bool is = differ(a, b) == 0;
+    explicit_bzero(a, sizeof a);
+    explicit_bzero(b, sizeof b);
+    return is;
+}
+
 enum dr_api_role dr_tokens_find(const struct dr_tokens *t, const char *token, char *name,
                                 size_t name_bytes)
 {

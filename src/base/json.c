@@ -53,10 +53,16 @@ static enum dr_code check_depth(const char *name, const char *text, size_t bytes
 enum dr_code dr_json_parse(const char *name, const char *text, size_t bytes, json_t **out,
                            struct dr_err *err)
 {
+    return dr_json_parse_upto(name, text, bytes, DR_JSON_BYTES_MAX, out, err);
+}
+
+enum dr_code dr_json_parse_upto(const char *name, const char *text, size_t bytes, size_t bytes_max,
+                                json_t **out, struct dr_err *err)
+{
     *out = NULL;
-    if (bytes > DR_JSON_BYTES_MAX) {
-        return dr_fail(err, DR_INPUT, "%s: JSON text of %zu bytes; at most %d are accepted", name,
-                       bytes, DR_JSON_BYTES_MAX);
+    if (bytes > bytes_max) {
+        return dr_fail(err, DR_INPUT, "%s: JSON text of %zu bytes; at most %zu are accepted", name,
+                       bytes, bytes_max);
     }
     enum dr_code rc = check_depth(name, text, bytes, err);
     if (rc != DR_OK) {

@@ -16,6 +16,9 @@ enum { DR_JSON_KEYS_MAX = 64, DR_JSON_BYTES_MAX = 4 * 1024 * 1024, DR_JSON_DEPTH
  * Release with json_decref. */
 DR_MUST enum dr_code dr_json_parse(const char *name, const char *text, size_t bytes, json_t **out,
                                    struct dr_err *err);
+/* The same for texts that may be larger than DR_JSON_BYTES_MAX. */
+DR_MUST enum dr_code dr_json_parse_upto(const char *name, const char *text, size_t bytes,
+                                        size_t bytes_max, json_t **out, struct dr_err *err);
 DR_MUST enum dr_code dr_json_load(const char *path, json_t **out, struct dr_err *err);
 /* Compact text with sorted keys (stable); caller frees with dr_free. NULL when memory is short. */
 char *dr_json_text(const json_t *j);

@@ -23,6 +23,7 @@ static const struct {
     {"DIR/queue.db", "operations, steps, undo, audit; SQLite"},
     {"DIR/owner.lock", "locked by the process that works; says which one"},
     {"DIR/archive/op-N/", "what operation N erased, a checksummed segment per step"},
+    {"DIR/cluster/", "the catalog of drover serve: Raft log, snapshots, collections"},
     {"DIR/drover.json", "configuration, unless --config names another file"},
 };
 
@@ -31,6 +32,7 @@ static const struct {
     const char *text;
 } environment[] = {
     {"DROVER_DATA", "the data folder when --data is not given"},
+    {"DROVER_TOKEN", "the token of drover collection when --token-file is not given"},
 };
 
 static const struct {

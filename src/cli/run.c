@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the verbs that plan and work: plan, run, submit, work, serve. The order is part of the
+/* Owns the verbs that plan and work: plan, run, submit, work. The order is part of the
  * promise: guards and plan, then the question, then the data folder, then ownership, then the put.
  */
 #include <stdio.h>
@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "cli/cli_private.h"
 
-enum { STEPS_SHOWN_DEFAULT = 20, SERVE_THREADS_MAX = 256, HOLDER_BYTES = 256 };
+enum { STEPS_SHOWN_DEFAULT = 20, HOLDER_BYTES = 256 };
 
 enum dr_code dr_cli_own(struct dr_cli *c, struct dr_err *err)
 {
@@ -216,41 +216,4 @@ enum dr_code dr_cli_work(struct dr_cli *c, int *exit_out, struct dr_err *err)
         rc = dr_cli_own(c, err);
     }
     return rc == DR_OK ? dr_cli_pool(c, 0, is_forever, err) : rc;
-}
-
-enum dr_code dr_cli_serve(struct dr_cli *c, int *exit_out, struct dr_err *err)
-{
-    (void)exit_out;
-    uint64_t threads = dr_args_u64(c->args, "threads", c->config.threads);
-    if (c->serve == NULL) {
-        return dr_fail(err, DR_UNSUPPORTED,
-                       "this build has no API; build it with -DDROVER_API=ON (drover work "
-                       "--forever works on the data folder without one)");
-    }
-    if (threads > SERVE_THREADS_MAX) {
-        return dr_fail(err, DR_USAGE, "--threads is at most %d", SERVE_THREADS_MAX);
-    }
-    enum dr_code rc = dr_cli_queue(c, false, err);
-    if (rc == DR_OK) {
-        rc = dr_cli_own(c, err);
-    }
-    if (rc == DR_OK) {
-        c->place = DR_AT_NOTHING;
-        rc = dr_cli_log(c, DR_LOG_INFO, err);
-    }
-    if (rc != DR_OK) {
-        return rc;
-    }
-    dr_cli_become_graceful(c);
-    const struct dr_serve serve = {
-        .queue = c->queue,
-        .log = c->log,
-        .config = &c->config,
-        .listen = dr_args_text(c->args, "listen", DR_SERVE_LISTEN),
-        .tokens_path = dr_args_text(c->args, "tokens", NULL),
-        .threads = (uint32_t)threads,
-        .ask_stop = &c->stop->is_asked,
-        .place = &c->place,
-    };
-    return c->serve(&serve, err);
 }

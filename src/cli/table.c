@@ -99,6 +99,52 @@ static const struct dr_option serve_options[] = {
     {"tokens", "FILE", "who may do what; without it only loopback addresses are served",
      DR_OPT_TEXT, false},
     {"threads", "N", "steps worked on at the same time", DR_OPT_U64, false},
+    {"raft-listen", "ADDR:PORT", "be a peer of a cluster: where the others reach its Raft",
+     DR_OPT_TEXT, false},
+    {"raft-id", "N", "this peer's number, the same for ever (default 1)", DR_OPT_U64, false},
+    {"bootstrap", NULL, "begin a cluster; only for its first peer", DR_OPT_FLAG, false},
+    {"join", "URL", "become a member of the cluster that this peer's API belongs to", DR_OPT_TEXT,
+     false},
+    {"api-uri", "URI", "how other peers reach this API (default http:// and --listen)", DR_OPT_TEXT,
+     false},
+    {"peer-token-file", "FILE", "the secret that peers show each other, its first line",
+     DR_OPT_TEXT, false},
+    {"grpc-listen", "ADDR:PORT", "answer gRPC there", DR_OPT_TEXT, false},
+    {"no-catalog", NULL, "serve no catalog of collections", DR_OPT_FLAG, false},
+    {0},
+};
+#define OPT_REMOTE                                                                                 \
+    {"server", "URL", "the daemon's API (default http://127.0.0.1:8350)", DR_OPT_TEXT, false},     \
+        {"token-file", "FILE", "the token's file (default $DROVER_TOKEN)", DR_OPT_TEXT, false},    \
+    {                                                                                              \
+        "timeout", "S", "seconds the cluster may take (default 10)", DR_OPT_U64, false             \
+    }
+static const struct dr_option remote_options[] = {OPT_REMOTE, {0}};
+static const struct dr_option collection_create_options[] = {
+    {"shard-number", "N", "shards: of all (auto), of each key (custom)", DR_OPT_U64, false},
+    {"sharding-method", "auto|custom", "default auto", DR_OPT_TEXT, false},
+    {"replication-factor", "N", "replicas of a shard (default 1)", DR_OPT_U64, false},
+    {"write-consistency", "N", "replicas that must confirm a write (default 1)", DR_OPT_U64, false},
+    {"vectors", "JSON", "kept as given, {\"size\": 4, \"distance\": \"Dot\"}", DR_OPT_TEXT, false},
+    OPT_REMOTE,
+    {0},
+};
+static const struct dr_option collection_promote_options[] = {
+    {"default-shard-key", "K", "the key all shards get (default \"default\")", DR_OPT_TEXT, false},
+    OPT_REMOTE,
+    {0},
+};
+static const struct dr_option collection_route_options[] = {
+    {"shard-key", "K", "only under this key", DR_OPT_TEXT, false},
+    OPT_REMOTE,
+    {0},
+};
+static const struct dr_option collection_keys_options[] = {
+    {"create", "K", "make this shard key", DR_OPT_TEXT, false},
+    {"shards", "N", "shards of the new key", DR_OPT_U64, false},
+    {"drop", "K", "drop this shard key with its points", DR_OPT_TEXT, false},
+    {"confirm-drop-promoted", NULL, "also when it is the key of the promotion", DR_OPT_FLAG, false},
+    OPT_REMOTE,
     {0},
 };
 static const struct dr_option tenant_drop_options[] = {
@@ -253,8 +299,28 @@ static const struct dr_command commands[] = {
      "Owns the data folder, works on everything that is waiting and answers HTTP requests: jobs, "
      "operations, DELETE /services/ID/stats, /metrics, /healthz, /readyz (docs/openapi.json). Ends "
      "after the batch at hand on SIGTERM or Ctrl-C. The tokens file has a line ROLE:TOKEN or "
-     "ROLE:NAME:TOKEN each, with the roles read, operate and admin; nobody else may read it.",
+     "ROLE:NAME:TOKEN each, with the roles read, operate and admin; nobody else may read it. Also "
+     "keeps the catalog of collections (docs/catalog.md): alone, or as a peer with --raft-listen.",
      serve_options, dr_cli_serve},
+    {"collection list", "", 0, 0, "list the collections of a daemon's catalog",
+     "Asks the daemon at --server.", remote_options, dr_cli_collection_list},
+    {"collection create", "NAME", 1, 1, "create a collection",
+     "With auto sharding all shards are made at once, with custom sharding when a key is made.",
+     collection_create_options, dr_cli_collection_create},
+    {"collection show", "NAME", 1, 1, "show a collection, its shards and where they are",
+     "With --json also the promotions.", remote_options, dr_cli_collection_show},
+    {"collection delete", "NAME", 1, 1, "delete a collection with all its points",
+     "Asks for the name first. There is no undo.", remote_options, dr_cli_collection_delete},
+    {"collection promote", "NAME", 1, 1, "turn auto sharding into custom sharding, for good",
+     "All shards get the default shard key; no point moves. Asks for the name first. Repeating it "
+     "with the same key changes nothing. docs/promotion-rollback.md says what a way back takes.",
+     collection_promote_options, dr_cli_collection_promote},
+    {"collection route", "NAME ID...", 2, 16, "say which shard and peers hold these ids",
+     "An id is a number, a UUID or a text.", collection_route_options, dr_cli_collection_route},
+    {"collection keys", "NAME", 1, 1, "list, make or drop shard keys",
+     "A key of digits is a number: 12. The text of the same digits is written with quotes: "
+     "'\"12\"'. --drop asks for the key first.",
+     collection_keys_options, dr_cli_collection_keys},
     {"tenant drop", "", 0, 0, "erase all of one database (short form of run)",
      "Builds a tenant.drop job from its options and runs it. Needs --store and --database.",
      tenant_drop_options, dr_cli_tenant_drop},
@@ -270,7 +336,7 @@ static const struct dr_command commands[] = {
      "by a scan.",
      redis_options, dr_cli_redis_purge_stats},
     {"tokenserver purge", "[SECRET]", 0, 1,
-     "purge obsolete user records of a token server, and their data on storage nodes",
+     "purge obsolete records of a token server, and their data on nodes",
      "Runs until it is told to end, or once with --oneshot. A record goes only after its node "
      "confirmed that the data are gone. The master secret comes from --secret-file, $DROVER_SECRET "
      "or, seen by others on this machine until it is wiped, from SECRET. Exit code 0 after a "

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many HTTP requests at once over kept-alive connections: what deleting on storage nodes needs.
+/* Many HTTP requests at once over kept-alive connections: what deleting on storage nodes needs, and
+ * what the peers of a cluster ask each other.
  *
  * One handle belongs to one thread; requests run inside dr_http_wait. The driver underneath is
  * libcurl's multi interface. TLS certificates are checked. Redirects are not followed: a request
@@ -27,6 +28,11 @@ struct dr_http_request {
     const char *authorization; /* value of the header, or NULL; copied; never logged */
     uint64_t timeout_ms;       /* of the whole request */
     void *tag;                 /* handed back */
+    const void *body;          /* copied; NULL: none */
+    size_t body_bytes;
+    const char *content_type; /* of the body; NULL: "application/octet-stream"; copied */
+    size_t answer_bytes_max;  /* keep the answer's body up to so much; 0: only its first bytes */
+    bool is_once;             /* never over a kept connection, which libcurl may try twice */
 };
 
 struct dr_http_answer {
@@ -36,6 +42,8 @@ struct dr_http_answer {
     uint64_t retry_after_ms; /* from Retry-After (seconds or date), 0: none */
     uint64_t elapsed_ms;
     char detail[256]; /* for people: the failure, or the answer's first bytes */
+    char *body;       /* NUL-terminated; the caller's (dr_free); NULL unless asked for and whole */
+    size_t body_bytes;
 };
 
 struct dr_http_config {

@@ -9,11 +9,14 @@
 
 #include "base/err.h"
 #include "obs/log.h"
+#include "obs/metrics.h"
 #include "queue/queue.h"
 #include "verbs/config.h"
 #include "verbs/place.h"
 
 #define DR_SERVE_LISTEN "127.0.0.1:8350"
+
+struct dr_cluster; /* cluster/cluster.h */
 
 struct dr_serve {
     struct dr_queue *queue; /* owned already */
@@ -24,6 +27,11 @@ struct dr_serve {
     uint32_t threads;        /* of the pool; 0: its default */
     const atomic_bool *ask_stop;
     enum dr_place *place; /* whom the running call talks to */
+    /* The catalog; NULL: none in this build, or none is wanted. */
+    struct dr_cluster *cluster;
+    const char *peer_token;     /* what other peers show on /internal; NULL: nobody can */
+    const char *grpc_listen;    /* as listen; NULL: no gRPC */
+    struct dr_metrics *metrics; /* NULL: serving makes its own */
 };
 
 /* Serve and work until asked to stop (then DR_OK), or until something fails. Blocks. */

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 enum {
     CONNECTIONS_MAX = 64,
@@ -31,6 +32,9 @@ struct open_request {
     void *tag;
     dr_mono_ms started;
     size_t answer_bytes;
+    size_t answer_bytes_max;
+    bool is_kept; /* the whole answer, not only its head */
+    struct dr_str kept;
     size_t head_len;
     char head[HEAD_BYTES]; /* the answer's first bytes */
     char failure[CURL_ERROR_SIZE];
@@ -92,6 +96,7 @@ static void drop_request(struct dr_http *h, struct open_request *r)
     h->open_count--;
     curl_easy_cleanup(r->easy);
     curl_slist_free_all(r->headers);
+    dr_str_fini(&r->kept);
     dr_free(r);
 }
 
@@ -121,7 +126,13 @@ static size_t take_answer(char *data, size_t one, size_t bytes, void *arg)
     memcpy(r->head + r->head_len, data, taken);
     r->head_len += taken;
     r->answer_bytes += bytes;
-    return r->answer_bytes > ANSWER_BYTES_MAX ? 0 : bytes; /* 0 ends the request */
+    if (r->answer_bytes > r->answer_bytes_max) {
+        return 0; /* ends the request */
+    }
+    if (r->is_kept) {
+        dr_str_addn(&r->kept, data, bytes);
+    }
+    return r->kept.is_short ? 0 : bytes;
 }
 
 static enum dr_code check_url(const char *url, struct dr_err *err)
@@ -150,25 +161,43 @@ out:
     return rc;
 }
 
-static bool set_headers(struct open_request *r, const char *authorization)
+static bool add_header(struct open_request *r, const char *name, const char *value)
 {
-    char *line = NULL;
-    struct curl_slist *more = NULL;
-    if (authorization != NULL) {
-        line = dr_asprintf("Authorization: %s", authorization);
-        more = line == NULL ? NULL : curl_slist_append(NULL, line);
-        dr_free(line);
-        if (more == NULL) {
-            return false;
-        }
-        r->headers = more;
-    }
-    more = curl_slist_append(r->headers, "Accept: */*");
+    char *line = dr_asprintf("%s:%s%s", name, value[0] == '\0' ? "" : " ", value);
+    struct curl_slist *more = line == NULL ? NULL : curl_slist_append(r->headers, line);
+    dr_free(line);
     if (more == NULL) {
         return false;
     }
     r->headers = more;
-    return curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers) == CURLE_OK;
+    return true;
+}
+
+static bool set_headers(struct open_request *r, const struct dr_http_request *request)
+{
+    const char *type = request->content_type;
+    if (request->authorization != NULL && !add_header(r, "Authorization", request->authorization)) {
+        return false;
+    }
+    /* No "Expect: 100-continue": waiting for leave to send costs more than sending. */
+    if (request->body != NULL &&
+        (!add_header(r, "Content-Type", type == NULL ? "application/octet-stream" : type) ||
+         !add_header(r, "Expect", ""))) {
+        return false;
+    }
+    return add_header(r, "Accept", "*/*") &&
+           curl_easy_setopt(r->easy, CURLOPT_HTTPHEADER, r->headers) == CURLE_OK;
+}
+
+static bool set_body(struct open_request *r, const struct dr_http_request *request)
+{
+    if (request->body == NULL) {
+        return true;
+    }
+    /* The length first: libcurl copies so much. */
+    return curl_easy_setopt(r->easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                            (curl_off_t)request->body_bytes) == CURLE_OK &&
+           curl_easy_setopt(r->easy, CURLOPT_COPYPOSTFIELDS, request->body) == CURLE_OK;
 }
 
 static bool set_options(const struct dr_http *h, struct open_request *r,
@@ -179,6 +208,7 @@ static bool set_options(const struct dr_http *h, struct open_request *r,
     CURLcode failed[] = {
         curl_easy_setopt(e, CURLOPT_URL, request->url),
         curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, request->method),
+        curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, request->is_once ? 1L : 0L),
         curl_easy_setopt(e, CURLOPT_PRIVATE, r),
         curl_easy_setopt(e, CURLOPT_ERRORBUFFER, r->failure),
         curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_answer),
@@ -201,7 +231,7 @@ static bool set_options(const struct dr_http *h, struct open_request *r,
             return false;
         }
     }
-    return set_headers(r, request->authorization);
+    return set_headers(r, request) && set_body(r, request);
 }
 
 enum dr_code dr_http_start(struct dr_http *h, const struct dr_http_request *r, struct dr_err *err)
@@ -216,6 +246,9 @@ enum dr_code dr_http_start(struct dr_http *h, const struct dr_http_request *r, s
         return dr_fail_nomem(err);
     }
     open->tag = r->tag;
+    open->is_kept = r->answer_bytes_max > 0;
+    open->answer_bytes_max = open->is_kept ? r->answer_bytes_max : ANSWER_BYTES_MAX;
+    dr_str_init(&open->kept);
     open->started = dr_mono_now();
     open->easy = curl_easy_init();
     if (open->easy == NULL || !set_options(h, open, r) ||
@@ -267,8 +300,13 @@ static void fill_answer(struct open_request *r, CURLcode code, struct dr_http_an
     out->elapsed_ms = (uint64_t)(dr_mono_now() - r->started);
     if (out->failure != DR_HTTP_NONE) {
         const char *text = r->failure[0] != '\0' ? r->failure : curl_easy_strerror(code);
-        if (code == CURLE_WRITE_ERROR) {
-            text = "the answer is longer than 1 MiB; is this a storage node?";
+        if (r->kept.is_short) {
+            text = "memory is too short for the answer";
+        } else if (code == CURLE_WRITE_ERROR) {
+            (void)snprintf(out->detail, sizeof out->detail,
+                           "the answer is longer than %zu bytes; is this the right server?",
+                           r->answer_bytes_max);
+            return;
         }
         (void)snprintf(out->detail, sizeof out->detail, "%s", text);
         return;
@@ -283,6 +321,10 @@ static void fill_answer(struct open_request *r, CURLcode code, struct dr_http_an
     out->status = status > 0 ? (uint32_t)status : 0;
     out->retry_after_ms = retry_after_s > 0 ? (uint64_t)retry_after_s * 1000 : 0;
     write_head(r, out->detail, sizeof out->detail);
+    if (r->is_kept && r->kept.len > 0) {
+        out->body_bytes = r->kept.len;
+        out->body = dr_str_take(&r->kept);
+    }
 }
 
 /* The next finished request, if there is one. */
