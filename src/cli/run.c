@@ -104,6 +104,7 @@ enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *name, int
     int64_t op_id = 0;
     dr_mono_ms begin = dr_mono_now();
     bool is_dry_run = dr_args_has(c->args, "dry-run");
+    dr_cli_hide_urls(c->args); /* the job has them */
     enum dr_code rc = dr_cli_check_report(c, err);
     if (rc != DR_OK) {
         json_decref(job);
