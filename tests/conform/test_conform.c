@@ -39,6 +39,12 @@ int main(void)
     failed += run_promises(&conform_sqlite_plain);
     failed += run_promises(&conform_sqlite_sharded);
 #endif
+#ifdef DROVER_STORE_MONGODB
+    failed += run_promises(&conform_mongodb_plain);
+    failed += run_promises(&conform_mongodb_sharded);
+    failed += run_promises(&conform_mongodb_sharded_new);
+    conform_hash_by(NULL);
+#endif
 #ifdef DROVER_FAULTS
     struct conform_fixture wrapped = conform_memory;
     wrapped.name = "fault over memory";
