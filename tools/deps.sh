@@ -7,7 +7,7 @@ want=""
 for task in "$@"; do
     case "$task" in
     build) want="$want gcc libc6-dev make cmake pkg-config libsqlite3-dev libjansson-dev libzstd-dev libxxhash-dev libhiredis-dev libmicrohttpd-dev libmongoc-dev libssl-dev libmariadb-dev libpq-dev libcurl4-openssl-dev" ;;
-    test) want="$want libcmocka-dev clang libclang-rt-14-dev sqlite3 python3 redis-server redis-tools curl python3-bson mariadb-server mariadb-client postgresql postgresql-client" ;;
+    test) want="$want libcmocka-dev clang libclang-rt-14-dev sqlite3 python3 redis-server redis-tools curl mariadb-server mariadb-client postgresql postgresql-client" ;;
     check) want="$want clang-format clang-tidy cppcheck clang libclang-rt-14-dev" ;;
     demo) want="$want sqlite3" ;;
     *) echo "deps.sh: unknown task '$task'" >&2; exit 2 ;;

@@ -213,6 +213,19 @@ static enum dr_code guard_status(const struct dr_request *r, struct dr_err *err)
     return DR_OK;
 }
 
+/* Status documents tell how far a whole shard is, and later runs skip what they call completed: a
+ * job that erases only some documents must not write them. */
+static enum dr_code forget_status(const struct dr_jr *jr, struct dr_request *r, struct dr_err *err)
+{
+    r->json = json_deep_copy(jr->object);
+    if (r->json == NULL) {
+        return dr_fail_nomem(err);
+    }
+    (void)json_object_del(r->json, "status_store");
+    (void)json_object_del(r->json, "status_database");
+    return DR_OK;
+}
+
 /* --- the kind -------------------------------------------------------------------------------- */
 
 static enum dr_code parse_drop(struct dr_jr *jr, struct dr_request *r, struct dr_err *err)
@@ -242,7 +255,10 @@ static enum dr_code parse_drop(struct dr_jr *jr, struct dr_request *r, struct dr
                      "%s.temp_index: an index helps a filter, and there is none; leave it out",
                      jr->path);
     }
-    return rc == DR_OK ? read_status(jr, err) : rc;
+    if (rc == DR_OK) {
+        rc = read_status(jr, err);
+    }
+    return rc == DR_OK && d->has_filter ? forget_status(jr, r, err) : rc;
 }
 
 static enum dr_code guard_drop(const struct dr_request *r, struct dr_err *err)
