@@ -57,6 +57,9 @@ done
 random=200
 [ "$mode" = soak ] && random=5000
 one "crash" python3 tests/crash/crash.py build/test --random "$random"
+sql_seconds=40
+[ "$mode" = soak ] && sql_seconds=1200
+one "crash sql" python3 tests/crash/crash_sql.py build/test --seconds "$sql_seconds"
 seconds=30
 [ "$mode" = soak ] && seconds=1800
 one "fuzz" tests/fuzz/run.sh "$seconds"
