@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Install the Debian packages a task needs: `tools/deps.sh build [test] [check] [demo]`.
+# Install the Debian packages a task needs: `tools/deps.sh build [test] [check] [demo] [bench]`.
 # Says nothing and touches nothing when all of them are there.
 set -eu
 want=""
@@ -10,6 +10,7 @@ for task in "$@"; do
     test) want="$want libcmocka-dev clang libclang-rt-14-dev sqlite3 python3 redis-server redis-tools curl mariadb-server mariadb-client postgresql postgresql-client" ;;
     check) want="$want clang-format clang-tidy cppcheck clang libclang-rt-14-dev" ;;
     demo) want="$want sqlite3" ;;
+    bench) want="$want percona-toolkit python3-pymysql" ;;
     *) echo "deps.sh: unknown task '$task'" >&2; exit 2 ;;
     esac
 done
