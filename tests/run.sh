@@ -28,7 +28,7 @@ one() {
     if "$@" >"$log" 2>&1; then
         passed=$((passed + 1))
         printf 'ok   %-34s %3ss  %s\n' "$name" "$(($(date +%s) - begin))" \
-            "$(grep -hE '^\[  PASSED  \]|passed, [0-9]+ failed|^crash: [0-9]+ kills' "$log" | tr '\n' ' ')"
+            "$(grep -hE '^\[  PASSED  \]|passed, [0-9]+ failed|^crash: [0-9]+ kills|^mongodb: |^crash: mongodb' "$log" | tr '\n' ' ')"
     else
         failed=$((failed + 1))
         printf 'FAIL %-34s %3ss\n' "$name" "$(($(date +%s) - begin))"
@@ -57,6 +57,9 @@ done
 random=200
 [ "$mode" = soak ] && random=5000
 one "crash" python3 tests/crash/crash.py build/test --random "$random"
+random=40
+[ "$mode" = soak ] && random=1000
+one "crash mongodb" python3 tests/crash/crash_mongodb.py build/test --random "$random"
 seconds=30
 [ "$mode" = soak ] && seconds=1800
 one "fuzz" tests/fuzz/run.sh "$seconds"
