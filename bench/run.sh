@@ -21,3 +21,5 @@ for batch in ${BENCH_BATCH:-1000 5000}; do
 done
 echo "== Redis"
 bench/bench_redis.sh build/bench "$dir/redis" "${BENCH_KEYS:-1000000}" "${BENCH_REDIS_ROUNDS:-3}"
+echo "== MongoDB"
+bench/bench_mongodb.sh build/bench "$dir/mongodb" "${BENCH_DOCUMENTS:-20000}" "${BENCH_MONGODB_ROUNDS:-3}"
