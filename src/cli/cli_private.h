@@ -99,6 +99,9 @@ DR_MUST enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *n
 
 /* --- run.c ---------------------------------------------------------------------------------------
  */
+/* A crash between the end of an operation and its status records is made good when somebody looks
+ * again. Whoever owns the data folder now does it otherwise. */
+void dr_cli_catch_up_records(struct dr_cli *c);
 /* Become the one who works here; somebody else is named. */
 DR_MUST enum dr_code dr_cli_own(struct dr_cli *c, struct dr_err *err);
 

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "cli/cli_private.h"
+#include "verbs/mirror.h"
 
 enum { STEPS_SHOWN_DEFAULT = 20, SERVE_THREADS_MAX = 256, HOLDER_BYTES = 256 };
 
@@ -131,6 +132,18 @@ static bool is_over(const struct dr_op *op)
     return op->status == DR_O_DONE || op->status == DR_O_ROLLED_BACK;
 }
 
+void dr_cli_catch_up_records(struct dr_cli *c)
+{
+    struct dr_mirror *mirror = NULL;
+    struct dr_err ignored = {0};
+    if (dr_cli_own(c, &ignored) == DR_OK) {
+        const struct dr_mirror_config mirrored = {.queue = c->queue, .log = c->log};
+        if (dr_mirror_start(&mirrored, &mirror, &ignored) == DR_OK) {
+            dr_mirror_stop(mirror);
+        }
+    }
+}
+
 static enum dr_code run_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
     struct dr_op op;
@@ -146,6 +159,7 @@ static enum dr_code run_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
     enum dr_code rc = dr_cli_check_report(c, err);
     rc = rc == DR_OK ? dr_cli_op(c, &op, err) : rc;
     if (rc == DR_OK && is_over(&op)) {
+        dr_cli_catch_up_records(c);
         rc = dr_cli_conclude(c, op.id, false, exit_out, err);
         return dr_cli_report_op(c, op.id, rc, *exit_out, err);
     }

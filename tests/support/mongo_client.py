@@ -32,8 +32,8 @@ class Client:
 
     def send(self, db, command, flags=0, **sequences):
         self.number += 1
-        body = b"\0" + encode({"$db": db, **command} if "$db" in command else
-                              {**command, "$db": db})
+        # A real server takes the first field for the command's name.
+        body = b"\0" + encode({**command, "$db": command.get("$db", db)})
         for name, docs in sequences.items():
             data = name.encode() + b"\0" + b"".join(
                 bytes(d) if isinstance(d, bytes) else encode(d) for d in docs)
