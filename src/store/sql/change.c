@@ -173,14 +173,19 @@ uint64_t sa_keys_each(const struct sa_table *t)
     return fit < SA_KEYS_MAX ? fit : SA_KEYS_MAX;
 }
 
-void sa_add_look(struct sa_change *c, struct sa_query *q)
+void sa_add_looked_columns(struct sa_change *c, struct sa_query *q)
 {
-    dr_str_add(&q->text, "SELECT ");
     sa_add_key_columns(q, c->table);
     if (c->has_values) {
         dr_str_add(&q->text, ", ");
         sa_add_stored(q, c->table);
     }
+}
+
+void sa_add_look(struct sa_change *c, struct sa_query *q)
+{
+    dr_str_add(&q->text, "SELECT ");
+    sa_add_looked_columns(c, q);
 }
 
 enum dr_code sa_take_look(void *arg, const struct dr_value *value, uint32_t count,
