@@ -179,27 +179,46 @@ static enum dr_code delete_span(struct sa_change *c, bool *is_done_out, struct d
     return rc;
 }
 
-/* PostgreSQL gives back what a DELETE took, so locking and looking beforehand, which writes every
- * row once more, can be left out: what is not exactly the batch is rolled back. Rows that others
- * hold end the statement after a moment, and the rows are named one by one instead. */
-static enum dr_code take_span(struct sa_change *c, bool *is_done_out, struct dr_err *err)
+/* Does a DELETE give back what it took? PostgreSQL's does, and MariaDB's, whose lock waits can be
+ * switched off for one statement from 10.3 on; MySQL's does not. */
+static bool gives_back(const struct sa_store *s)
+{
+    return s->is_pg || (!s->info->is_mysql && s->info->version >= 100300);
+}
+
+/* Delete the span and look at what came back. Rows that others hold end the statement at once, or
+ * after a moment. */
+static enum dr_code delete_and_look(struct sa_change *c, struct dr_err *err)
 {
     struct sa_query q;
     bool is_first = true;
-    bool is_whole = false;
+    enum dr_code rc = DR_OK;
     c->strangers = 0;
-    enum dr_code rc =
-        dr_sqldb_exec(c->store->db, "SET LOCAL lock_timeout = '50ms'", NULL, 0, NULL, err);
+    if (c->store->is_pg) {
+        rc = dr_sqldb_exec(c->store->db, "SET LOCAL lock_timeout = '50ms'", NULL, 0, NULL, err);
+    }
     if (rc != DR_OK) {
         return rc;
     }
     sa_query_init(&q, c->store);
-    dr_str_addf(&q.text, "DELETE FROM %s", c->table->from);
+    dr_str_addf(&q.text, "%sDELETE FROM %s",
+                c->store->is_pg ? "" : "SET STATEMENT innodb_lock_wait_timeout=0 FOR ",
+                c->table->from);
     add_span(c, &q, &is_first);
+    sa_add_delete_order(&q, c->table, c->batch->count + 1); /* one more tells that it is too many */
     dr_str_add(&q.text, " RETURNING ");
     sa_add_looked_columns(c, &q);
     rc = sa_query_rows(c->store, &q, sa_take_look, c, err);
     sa_query_fini(&q);
+    return rc;
+}
+
+/* Locking and looking beforehand, which in PostgreSQL writes every row once more, is left out: what
+ * is not exactly the batch is rolled back, and the rows are named one by one instead. */
+static enum dr_code take_span(struct sa_change *c, bool *is_done_out, struct dr_err *err)
+{
+    bool is_whole = false;
+    enum dr_code rc = delete_and_look(c, err);
     is_whole = rc == DR_OK && c->strangers == 0;
     for (uint64_t i = 0; is_whole && i < c->batch->count; i++) {
         is_whole = c->state[i] == SA_SAME;
@@ -267,7 +286,7 @@ static enum dr_code erase_span(struct sa_change *c, bool *is_done_out, struct dr
 {
     bool is_whole = false;
     *is_done_out = false;
-    if (c->store->is_pg) {
+    if (gives_back(c->store)) {
         return take_span(c, is_done_out, err);
     }
     enum dr_code rc = lock_span(c, &is_whole, err);
