@@ -36,7 +36,7 @@ format:
 	@clang-format -i $$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
 bench:
-	@tools/deps.sh build test
+	@tools/deps.sh build test bench
 	@bench/run.sh
 
 fuzz:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # `make bench`: everything side by side in one run. BENCH_DIR names the disk to measure (default:
-# build/bench/work); BENCH_ROWS, BENCH_BATCH and BENCH_ROUNDS size the erase contest.
+# build/bench/work); BENCH_ROWS, BENCH_BATCH and BENCH_ROUNDS size the erase contest,
+# BENCH_KEYS that of Redis, BENCH_SQL_ROWS (half of them go) and BENCH_TOKENS those of SQL.
 set -eu
 cd "$(dirname "$0")/.."
 cmake -S . -B build/bench -DDROVER_BENCH=ON >/dev/null
@@ -21,3 +22,10 @@ for batch in ${BENCH_BATCH:-1000 5000}; do
 done
 echo "== Redis"
 bench/bench_redis.sh build/bench "$dir/redis" "${BENCH_KEYS:-1000000}" "${BENCH_REDIS_ROUNDS:-3}"
+echo "== SQL"
+chmod o+x "$dir"
+bench/bench_sql.sh build/bench "$dir/sql" "${BENCH_SQL_ROWS:-2000000}" "${BENCH_SQL_ROUNDS:-1}"
+echo "== obsolete token server records"
+bench/bench_tokenserver.sh build/bench "${BENCH_TOKENS:-20000}" "${BENCH_TOKENS_SEQUENTIAL:-5000}" "${BENCH_TOKENS_ROUNDS:-3}"
+echo "== MongoDB"
+bench/bench_mongodb.sh build/bench "$dir/mongodb" "${BENCH_DOCUMENTS:-20000}" "${BENCH_MONGODB_ROUNDS:-3}"

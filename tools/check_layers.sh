@@ -75,6 +75,10 @@ for file in $(find "$root" -name '*.[ch]' | sort); do
             *) complain "$file: <jansson.h> comes through base/json.h" ;; esac ;;
         zstd.h) case "$path" in archive/*) ;;
             *) complain "$file: <zstd.h> belongs to archive/" ;; esac ;;
+        grpc/* | protobuf-c/*) case "$path" in api/*) ;;
+            *) complain "$file: <$include> belongs to api/" ;; esac ;;
+        raft.h | raft/* | uv.h) case "$path" in catalog/raft_*) ;;
+            *) complain "$file: <$include> belongs to catalog/raft_*" ;; esac ;;
         microhttpd.h) case "$path" in api/*) ;;
             *) complain "$file: <microhttpd.h> belongs to api/" ;; esac ;;
         openssl/*) case "$path" in tokenserver/* | store/mongodb/*) ;;

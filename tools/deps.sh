@@ -1,15 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Install the Debian packages a task needs: `tools/deps.sh build [test] [check] [demo]`.
+# Install the Debian packages a task needs: `tools/deps.sh build [test] [check] [demo] [bench]`.
 # Says nothing and touches nothing when all of them are there.
 set -eu
 want=""
 for task in "$@"; do
     case "$task" in
     build) want="$want gcc libc6-dev make cmake pkg-config libsqlite3-dev libjansson-dev libzstd-dev libxxhash-dev libhiredis-dev libmicrohttpd-dev libmongoc-dev libssl-dev libmariadb-dev libpq-dev libcurl4-openssl-dev libraft-dev libuv1-dev libgrpc-dev libprotobuf-c-dev protobuf-c-compiler" ;;
-    test) want="$want libcmocka-dev clang libclang-rt-14-dev sqlite3 python3 redis-server redis-tools curl python3-bson mariadb-server mariadb-client postgresql postgresql-client" ;;
+    test) want="$want libcmocka-dev clang libclang-rt-14-dev sqlite3 python3 redis-server redis-tools curl mariadb-server mariadb-client postgresql postgresql-client nodejs npm" ;;
     check) want="$want clang-format clang-tidy cppcheck clang libclang-rt-14-dev" ;;
     demo) want="$want sqlite3" ;;
+    bench) want="$want percona-toolkit python3-pymysql" ;;
     *) echo "deps.sh: unknown task '$task'" >&2; exit 2 ;;
     esac
 done

@@ -99,6 +99,9 @@ DR_MUST enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *n
 
 /* --- run.c ---------------------------------------------------------------------------------------
  */
+/* A crash between the end of an operation and its status records is made good when somebody looks
+ * again. Whoever owns the data folder now does it otherwise. */
+void dr_cli_catch_up_records(struct dr_cli *c);
 /* Become the one who works here; somebody else is named. */
 DR_MUST enum dr_code dr_cli_own(struct dr_cli *c, struct dr_err *err);
 
@@ -160,6 +163,7 @@ DR_CLI_ACTION(dr_cli_purge);
 DR_CLI_ACTION(dr_cli_redis_purge_stats);
 DR_CLI_ACTION(dr_cli_tokenserver_purge);
 DR_CLI_ACTION(dr_cli_mongodb_drop);
+DR_CLI_ACTION(dr_cli_sql_purge);
 DR_CLI_ACTION(dr_cli_status);
 DR_CLI_ACTION(dr_cli_watch);
 DR_CLI_ACTION(dr_cli_explain);
@@ -193,9 +197,28 @@ DR_MUST enum dr_code dr_cli_need_options(const struct dr_cli *c, const char *con
 /* The options every job has, into a job that may hold something already; what is given wins. */
 DR_MUST enum dr_code dr_cli_add_job_options(const struct dr_cli *c, json_t *job,
                                             struct dr_err *err);
+/* A job of a kind with those options. The caller releases *out, also after a failure. */
+DR_MUST enum dr_code dr_cli_start_job(const struct dr_cli *c, const char *kind, json_t **out,
+                                      struct dr_err *err);
+struct dr_key_of {
+    const char *option;
+    const char *key;
+};
+/* Copy the options that `map` names (it ends with NULL) into `object`; *any_out becomes true when
+ * there were some. */
+DR_MUST enum dr_code dr_cli_add_keys(const struct dr_args *a, const struct dr_key_of *map,
+                                     json_t *object, bool *any_out, struct dr_err *err);
 /* All values of an option that may be repeated, as a list. */
 DR_MUST enum dr_code dr_cli_add_list(const struct dr_args *a, const char *option, const char *key,
                                      bool skips_empty, json_t *object, struct dr_err *err);
+
+/* --- hide.c ------------------------------------------------------------------------------------
+ */
+/* Overwrite a word of the command line, so that the process list no longer shows it. */
+void dr_cli_hide_word(const char *word);
+/* The same for every URL among the options that may carry a password. What they say must have been
+ * copied: call it when the job is made. */
+void dr_cli_hide_urls(const struct dr_args *a);
 
 /* --- mongodb.c ---------------------------------------------------------------------------------
  */

@@ -101,6 +101,7 @@ static enum dr_code undo(struct dr_cli *c, const char *reason_default, int *exit
     char count[32];
     enum dr_code rc = dr_cli_op(c, &op, err);
     if (rc == DR_OK && op.status == DR_O_ROLLED_BACK) {
+        dr_cli_catch_up_records(c);
         return dr_cli_conclude(c, op.id, true, exit_out, err);
     }
     if (rc == DR_OK && op.wish != DR_WISH_ROLLBACK) {

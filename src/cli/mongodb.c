@@ -312,6 +312,10 @@ enum dr_code dr_cli_mongodb_drop(struct dr_cli *c, int *exit_out, struct dr_err 
     }
     if (rc == DR_OK) {
         rc = run_order(c, &o, exit_out, err);
+        if (rc != DR_OK) { /* the screen gets it from whoever called */
+            dr_log_err(o.log_file == NULL ? NULL : c->log, DR_LOG_ERROR, "rolling drop failed",
+                       err);
+        }
     }
     json_decref(o.job);
     dr_mongodb_order_fini(&o);

@@ -19,6 +19,7 @@ enum {
     WTIMEOUT_MS_MAX = 24 * 3600 * 1000,
     WHERE_BYTES = 256,
     NUMBER_BYTES = 64,
+    NAMES = 2, /* of databases, the first keys of the file that are a job's */
 };
 
 /* --- URIs, which hold secrets ---------------------------------------------------------------- */
@@ -127,6 +128,10 @@ static enum dr_code copy_keys(struct dr_jr *jr, json_t *job, struct dr_err *err)
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const json_t *value = NULL;
+        const char *name = NULL;
+        if (i < NAMES && !dr_jr_string(jr, keys[i].key, i == 0, &name)) {
+            continue; /* named here by the file's key, not by the job's */
+        }
         if (dr_jr_any(jr, keys[i].key, i == 0, &value) &&
             json_object_set(job, keys[i].job_key, (json_t *)value) != 0) {
             return dr_fail_nomem(err);
@@ -332,11 +337,12 @@ static enum dr_code check_uris(const struct dr_mongodb_order *o, const char *nam
 {
     const char *const uris[] = {o->uri, o->config_uri, o->status_uri};
     static const char *const what[] = {"the cluster", "its metadata", "status documents"};
+    static const char *const key[] = {"mongo_uri", "config_uri", "status_uri"};
     for (size_t i = 0; i < sizeof uris / sizeof uris[0]; i++) {
         if (uris[i] != NULL && !is_mongodb_uri(uris[i])) {
             return dr_fail(err, DR_INPUT,
-                           "%s: the URI of %s must begin with mongodb:// or mongodb+srv://", name,
-                           what[i]);
+                           "%s: the URI of %s must begin with mongodb:// or mongodb+srv:// (%s)",
+                           name, what[i], key[i]);
         }
     }
     return DR_OK;

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "cli/cli_private.h"
+#include "verbs/mirror.h"
 
 enum { STEPS_SHOWN_DEFAULT = 20, HOLDER_BYTES = 256 };
 
@@ -104,6 +105,7 @@ enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *name, int
     int64_t op_id = 0;
     dr_mono_ms begin = dr_mono_now();
     bool is_dry_run = dr_args_has(c->args, "dry-run");
+    dr_cli_hide_urls(c->args); /* the job has them */
     enum dr_code rc = dr_cli_check_report(c, err);
     if (rc != DR_OK) {
         json_decref(job);
@@ -130,6 +132,18 @@ static bool is_over(const struct dr_op *op)
     return op->status == DR_O_DONE || op->status == DR_O_ROLLED_BACK;
 }
 
+void dr_cli_catch_up_records(struct dr_cli *c)
+{
+    struct dr_mirror *mirror = NULL;
+    struct dr_err ignored = {0};
+    if (dr_cli_own(c, &ignored) == DR_OK) {
+        const struct dr_mirror_config mirrored = {.queue = c->queue, .log = c->log};
+        if (dr_mirror_start(&mirrored, &mirror, &ignored) == DR_OK) {
+            dr_mirror_stop(mirror);
+        }
+    }
+}
+
 static enum dr_code run_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
     struct dr_op op;
@@ -145,6 +159,7 @@ static enum dr_code run_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
     enum dr_code rc = dr_cli_check_report(c, err);
     rc = rc == DR_OK ? dr_cli_op(c, &op, err) : rc;
     if (rc == DR_OK && is_over(&op)) {
+        dr_cli_catch_up_records(c);
         rc = dr_cli_conclude(c, op.id, false, exit_out, err);
         return dr_cli_report_op(c, op.id, rc, *exit_out, err);
     }

@@ -7,11 +7,6 @@
 #include "base/str.h"
 #include "cli/cli_private.h"
 
-struct key_of {
-    const char *option;
-    const char *key;
-};
-
 /* The value of an option as JSON by its type; it was checked when the options were parsed. */
 static json_t *value_of(const struct dr_given *given)
 {
@@ -38,12 +33,11 @@ static json_t *value_of(const struct dr_given *given)
     return NULL;
 }
 
-/* Copy the options that `map` names into `object`; *any_out says whether there were some. */
-static enum dr_code add_keys(const struct dr_args *a, const struct key_of *map, json_t *object,
+enum dr_code dr_cli_add_keys(const struct dr_args *a, const struct dr_key_of *map, json_t *object,
                              bool *any_out, struct dr_err *err)
 {
     for (uint32_t g = 0; g < a->given_count; g++) {
-        for (const struct key_of *k = map; k->option != NULL; k++) {
+        for (const struct dr_key_of *k = map; k->option != NULL; k++) {
             if (strcmp(k->option, a->given[g].option->name) != 0) {
                 continue;
             }
@@ -77,7 +71,7 @@ enum dr_code dr_cli_add_list(const struct dr_args *a, const char *option, const 
     return DR_OK;
 }
 
-static const struct key_of speed_keys[] = {
+static const struct dr_key_of speed_keys[] = {
     {"rate", "rate"},
     {"batch-min", "batch_items_min"},
     {"batch-max", "batch_items_max"},
@@ -93,17 +87,17 @@ static const struct key_of speed_keys[] = {
 
 enum dr_code dr_cli_tuning_options(const struct dr_cli *c, json_t **out, struct dr_err *err)
 {
-    static const struct key_of tune_only[] = {{"max-items", "max_items"}, {NULL, NULL}};
+    static const struct dr_key_of tune_only[] = {{"max-items", "max_items"}, {NULL, NULL}};
     bool any = false;
     json_t *tuning = json_object();
     *out = NULL;
     if (tuning == NULL) {
         return dr_fail_nomem(err);
     }
-    enum dr_code rc = add_keys(c->args, speed_keys, tuning, &any, err);
+    enum dr_code rc = dr_cli_add_keys(c->args, speed_keys, tuning, &any, err);
     /* In a job --max-items is the job's own guard, not its tuning. */
     if (rc == DR_OK && c->command->action == dr_cli_tune) {
-        rc = add_keys(c->args, tune_only, tuning, &any, err);
+        rc = dr_cli_add_keys(c->args, tune_only, tuning, &any, err);
     }
     if (rc == DR_OK && dr_args_has(c->args, "quiet-hours")) {
         any = true;
@@ -117,7 +111,7 @@ enum dr_code dr_cli_tuning_options(const struct dr_cli *c, json_t **out, struct 
     return DR_OK;
 }
 
-static const struct key_of job_keys[] = {
+static const struct dr_key_of job_keys[] = {
     {"store", "store"},
     {"database", "database"},
     {"archive-days", "archive_days"},
@@ -149,7 +143,7 @@ enum dr_code dr_cli_add_job_options(const struct dr_cli *c, json_t *job, struct 
     bool any = false;
     json_t *tuning = NULL;
     json_t *before = json_object_get(job, "tuning");
-    enum dr_code rc = add_keys(c->args, job_keys, job, &any, err);
+    enum dr_code rc = dr_cli_add_keys(c->args, job_keys, job, &any, err);
     if (rc == DR_OK) {
         rc = dr_cli_tuning_options(c, &tuning, err);
     }
@@ -162,7 +156,7 @@ enum dr_code dr_cli_add_job_options(const struct dr_cli *c, json_t *job, struct 
     return failed != 0 ? dr_fail_nomem(err) : DR_OK;
 }
 
-static enum dr_code start_job(const struct dr_cli *c, const char *kind, json_t **out,
+enum dr_code dr_cli_start_job(const struct dr_cli *c, const char *kind, json_t **out,
                               struct dr_err *err)
 {
     *out = json_pack("{s:s}", "kind", kind);
@@ -175,7 +169,7 @@ enum dr_code dr_cli_tenant_drop(struct dr_cli *c, int *exit_out, struct dr_err *
     json_t *job = NULL;
     enum dr_code rc = dr_cli_need_options(c, needed, err);
     if (rc == DR_OK) {
-        rc = start_job(c, "tenant.drop", &job, err);
+        rc = dr_cli_start_job(c, "tenant.drop", &job, err);
     }
     if (rc == DR_OK && dr_args_has(c->args, "collection")) {
         rc = dr_cli_add_list(c->args, "collection", "collections", false, job, err);
@@ -201,15 +195,15 @@ static enum dr_code add_filter(const struct dr_cli *c, json_t *job, struct dr_er
 enum dr_code dr_cli_purge(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
     static const char *const needed[] = {"store", "database", "collection", "filter", NULL};
-    static const struct key_of own_keys[] = {{"collection", "collection"}, {NULL, NULL}};
+    static const struct dr_key_of own_keys[] = {{"collection", "collection"}, {NULL, NULL}};
     bool any = false;
     json_t *job = NULL;
     enum dr_code rc = dr_cli_need_options(c, needed, err);
     if (rc == DR_OK) {
-        rc = start_job(c, "purge", &job, err);
+        rc = dr_cli_start_job(c, "purge", &job, err);
     }
     if (rc == DR_OK) {
-        rc = add_keys(c->args, own_keys, job, &any, err);
+        rc = dr_cli_add_keys(c->args, own_keys, job, &any, err);
     }
     if (rc == DR_OK) {
         rc = add_filter(c, job, err);
@@ -265,7 +259,7 @@ static enum dr_code add_time(const struct dr_args *a, const char *option, json_t
 
 static enum dr_code fill_redis_job(const struct dr_args *a, json_t *job, struct dr_err *err)
 {
-    static const struct key_of own_keys[] = {
+    static const struct dr_key_of own_keys[] = {
         {"marked", "marked"},
         {"zero-values", "zero_values"},
         {"strategy", "strategy"},
@@ -274,7 +268,7 @@ static enum dr_code fill_redis_job(const struct dr_args *a, json_t *job, struct 
         {"partition-keys", "partition_keys"},
         {NULL, NULL},
     };
-    static const struct key_of lists[] = {
+    static const struct dr_key_of lists[] = {
         {"service", "services"},
         {"application", "applications"},
         {"metric", "metrics"},
@@ -289,7 +283,7 @@ static enum dr_code fill_redis_job(const struct dr_args *a, json_t *job, struct 
     }
     dr_str_fini(&url);
     if (rc == DR_OK) {
-        rc = add_keys(a, own_keys, job, &any, err);
+        rc = dr_cli_add_keys(a, own_keys, job, &any, err);
     }
     for (size_t i = 0; rc == DR_OK && i < sizeof lists / sizeof lists[0]; i++) {
         if (dr_args_has(a, lists[i].option)) {
@@ -308,7 +302,7 @@ enum dr_code dr_cli_redis_purge_stats(struct dr_cli *c, int *exit_out, struct dr
     json_t *job = NULL;
     enum dr_code rc = dr_cli_need_options(c, needed, err);
     if (rc == DR_OK) {
-        rc = start_job(c, "redis.purge-stats", &job, err);
+        rc = dr_cli_start_job(c, "redis.purge-stats", &job, err);
     }
     if (rc == DR_OK) {
         rc = fill_redis_job(c->args, job, err);

@@ -196,8 +196,7 @@ static const struct dr_option tokenserver_options[] = {
     {"grace-period", "S", "seconds a record stays after it was replaced (default 86400)",
      DR_OPT_I64, false},
     {"max-per-loop", "N", "records fetched at a time (default 10)", DR_OPT_U64, false},
-    {"max-offset", "N", "begin each fetch at a random offset up to N (default 0)", DR_OPT_U64,
-     false},
+    {"max-offset", "N", "begin the run at a random offset up to N (default 0)", DR_OPT_U64, false},
     {"max-records", "N", "end after N records, 0 for no limit", DR_OPT_U64, false},
     {"request-timeout", "S", "seconds for one request to a node (default 60)", DR_OPT_U64, false},
     {"oneshot", NULL, "one run, then end", DR_OPT_FLAG, false},
@@ -245,6 +244,30 @@ static const struct dr_option mongodb_options[] = {
      false},
     {"whole-collection", NULL, "consent to a filter that matches every document", DR_OPT_FLAG,
      false},
+    OPT_JOB,
+    OPT_GUARDS,
+    OPT_SPEED,
+    {0},
+};
+static const struct dr_option sql_options[] = {
+    {"url", "URL", "mysql://, mariadb:// or postgres://user@host/db, or sqlite:FILE", DR_OPT_TEXT,
+     false},
+    {"database", "NAME", "the database (PostgreSQL: the schema, default public)", DR_OPT_TEXT,
+     false},
+    {"table", "NAME", "the table to purge", DR_OPT_TEXT, false},
+    {"where", "EXPR", "which rows: one SQL expression, \"expires < 1700000000\"", DR_OPT_TEXT,
+     false},
+    {"key", "COL", "walk by this column (default: primary key); may be repeated", DR_OPT_TEXT,
+     true},
+    {"order-by", "COL", "the same as --key", DR_OPT_TEXT, true},
+    {"limit-per-batch", "N", "the same as --batch-max", DR_OPT_U64, false},
+    {"replica", "URL", "wait while this replica lags; may be repeated", DR_OPT_TEXT, true},
+    {"mode", "rows|truncate|drop", "the rows of --where (default), or the whole table", DR_OPT_TEXT,
+     false},
+    {"hold-days", "N", "drop: keep the table by another name this long first", DR_OPT_U64, false},
+    {"allow-no-key", NULL, "a table without a key: rows one at a time, by all columns", DR_OPT_FLAG,
+     false},
+    {"whole-table", NULL, "consent to an expression that selects every row", DR_OPT_FLAG, false},
     OPT_JOB,
     OPT_GUARDS,
     OPT_SPEED,
@@ -336,7 +359,7 @@ static const struct dr_command commands[] = {
      "by a scan.",
      redis_options, dr_cli_redis_purge_stats},
     {"tokenserver purge", "[SECRET]", 0, 1,
-     "purge obsolete records of a token server, and their data on nodes",
+     "purge obsolete records of a token server, and their data on its nodes",
      "Runs until it is told to end, or once with --oneshot. A record goes only after its node "
      "confirmed that the data are gone. The master secret comes from --secret-file, $DROVER_SECRET "
      "or, seen by others on this machine until it is wiped, from SECRET. Exit code 0 after a "
@@ -351,6 +374,12 @@ static const struct dr_command commands[] = {
      "--database; that erases unless --dry-run is given. What was interrupted goes on with drover "
      "run OP.",
      mongodb_options, dr_cli_mongodb_drop},
+    {"sql purge", "", 0, 0, "delete rows of an SQL table by an expression (short form of run)",
+     "Builds a sql.purge job from its options and runs it, for MariaDB, MySQL, PostgreSQL and "
+     "SQLite. Needs --url, --table and --where. Rows go in batches along a key, each archived "
+     "first; the server must show that it uses an index. With --mode truncate or drop, which need "
+     "--irreversible, the whole table goes (docs/sql-purge.md).",
+     sql_options, dr_cli_sql_purge},
     {"status", "[OP]", 0, 1, "list operations, or show one", "Without OP: newest first.",
      no_options, dr_cli_status},
     {"watch", "[OP]", 0, 1, "follow operations until they rest",

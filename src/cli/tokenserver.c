@@ -32,14 +32,6 @@ struct given {
     char *database_url; /* owned, wiped */
 };
 
-/* Overwrite a word of the command line, so that the process list no longer shows it. argv belongs
- * to the program and may be changed (C17 5.1.2.2.1). */
-static void wipe_word(const char *word)
-{
-    char *text = (char *)(uintptr_t)word; /* NOLINT(performance-no-int-to-ptr): drops const */
-    memset(text, '*', strlen(text));
-}
-
 static void wipe_and_free(char *text)
 {
     if (text != NULL) {
@@ -53,8 +45,9 @@ static enum dr_code read_secret_file(const char *path, char **out, struct dr_err
     char line[SECRET_BYTES_MAX];
     FILE *file = fopen(path, "re");
     if (file == NULL) {
-        return dr_fail_errno(err, errno, "open", path);
+        return dr_fail_errno(err, errno, "open --secret-file", path);
     }
+    (void)setvbuf(file, NULL, _IONBF, 0); /* no copy of the secret in a buffer of stdio */
     size_t bytes = fread(line, 1, sizeof line - 1, file);
     bool is_failed = ferror(file) != 0;
     bool is_long = bytes == sizeof line - 1;
@@ -96,7 +89,7 @@ static enum dr_code take_secret(const struct dr_cli *c, struct given *g, struct 
         return dr_fail_nomem(err);
     }
     if (word != NULL) {
-        wipe_word(word);
+        dr_cli_hide_word(word);
     }
     return DR_OK;
 }
@@ -114,9 +107,7 @@ static enum dr_code take_database(const struct dr_cli *c, struct given *g, struc
     if (g->database_url == NULL) {
         return dr_fail_nomem(err);
     }
-    if (option != NULL && strchr(option, '@') != NULL) {
-        wipe_word(option);
-    }
+    dr_cli_hide_urls(c->args);
     return DR_OK;
 }
 
@@ -160,6 +151,10 @@ static enum dr_code take_options(const struct dr_args *a, struct dr_tokenserver_
                        "--max-per-loop, --request-timeout, --concurrency, --per-node and "
                        "--breaker-failures need at least 1");
     }
+    uint64_t port = dr_args_u64(a, "metric_port", STATSD_PORT);
+    if (port == 0 || port > PORT_MAX) {
+        return dr_fail(err, DR_USAGE, "--metric_port is a number from 1 to %d", PORT_MAX);
+    }
     if (o->has_range_start && o->has_range_end && o->range_end <= o->range_start) {
         return dr_fail(err, DR_USAGE, "--range_end lies before --range_start: nothing is selected");
     }
@@ -181,11 +176,8 @@ static enum dr_code make_log(struct dr_cli *c, struct dr_log **out, struct dr_er
 
 static enum dr_code make_statsd(const struct dr_cli *c, struct dr_statsd **out, struct dr_err *err)
 {
-    uint64_t port = dr_args_u64(c->args, "metric_port", STATSD_PORT);
-    if (port == 0 || port > PORT_MAX) {
-        return dr_fail(err, DR_USAGE, "--metric_port is a number from 1 to %d", PORT_MAX);
-    }
-    return dr_statsd_create(dr_args_text(c->args, "metric_host", NULL), (uint16_t)port,
+    return dr_statsd_create(dr_args_text(c->args, "metric_host", NULL),
+                            (uint16_t)dr_args_u64(c->args, "metric_port", STATSD_PORT),
                             "tokenserver", out, err);
 }
 
@@ -195,6 +187,8 @@ static bool is_asked_to_stop(void *arg)
     return atomic_load(&c->stop->is_asked);
 }
 
+/* Standard output has the result for programs, with --json. Standard error is the log, where people
+ * get a sentence more; JSON lines have it in "purge run ended". */
 static enum dr_code put_result(struct dr_cli *c, const struct dr_tokenserver_result *r,
                                struct dr_err *err)
 {
@@ -209,6 +203,9 @@ static enum dr_code put_result(struct dr_cli *c, const struct dr_tokenserver_res
                       (json_int_t)r->ms),
             err);
     }
+    if (!dr_args_has(c->args, "human_logs")) {
+        return DR_OK;
+    }
     dr_cli_say(c,
                "%s%llu records purged with their data, %llu without a node, %llu of downed nodes "
                "left, %llu deferred, in %s",
@@ -219,7 +216,22 @@ static enum dr_code put_result(struct dr_cli *c, const struct dr_tokenserver_res
     return DR_OK;
 }
 
-static enum dr_code run_purge(struct dr_cli *c, const struct given *g, struct dr_err *err)
+/* How it ended, for a collector of logs: what stands there in JSON is not said again in words. */
+static enum dr_code log_ending(struct dr_cli *c, struct dr_log *log, enum dr_code rc, int *exit_out,
+                               const struct dr_err *err)
+{
+    if (rc == DR_OK || dr_args_has(c->args, "human_logs")) {
+        return rc;
+    }
+    *exit_out = (int)dr_exit_of(rc, c->place);
+    dr_log(log, rc == DR_STOPPED ? DR_LOG_INFO : DR_LOG_ERROR,
+           rc == DR_STOPPED ? "stopped" : "purge failed", "code=%s msg=%s exit=%d",
+           dr_code_name(rc), err->msg, *exit_out);
+    return DR_OK;
+}
+
+static enum dr_code run_purge(struct dr_cli *c, const struct given *g, int *exit_out,
+                              struct dr_err *err)
 {
     struct dr_log *log = NULL;
     struct dr_statsd *statsd = NULL;
@@ -228,6 +240,9 @@ static enum dr_code run_purge(struct dr_cli *c, const struct given *g, struct dr
     enum dr_code rc = make_log(c, &log, err);
     if (rc == DR_OK) {
         rc = make_statsd(c, &statsd, err);
+    }
+    if (rc == DR_OK && g->options.override_node != NULL && !g->options.is_forced) {
+        dr_log_event(log, DR_LOG_WARN, "--override_node does nothing without --force");
     }
     if (rc == DR_OK) {
         c->place = DR_AT_STORE;
@@ -241,6 +256,7 @@ static enum dr_code run_purge(struct dr_cli *c, const struct given *g, struct dr
     if (rc == DR_OK) {
         rc = put_result(c, &result, err);
     }
+    rc = log == NULL ? rc : log_ending(c, log, rc, exit_out, err);
     dr_tokenserver_destroy(purge);
     dr_statsd_destroy(statsd);
     dr_log_destroy(log);
@@ -250,7 +266,6 @@ static enum dr_code run_purge(struct dr_cli *c, const struct given *g, struct dr
 enum dr_code dr_cli_tokenserver_purge(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
     struct given g = {0};
-    (void)exit_out;
     dr_tokenserver_options_default(&g.options);
     enum dr_code rc = take_options(c->args, &g.options, err);
     if (rc == DR_OK) {
@@ -262,7 +277,7 @@ enum dr_code dr_cli_tokenserver_purge(struct dr_cli *c, int *exit_out, struct dr
     if (rc == DR_OK) {
         g.options.secret = g.secret;
         g.options.database_url = g.database_url;
-        rc = run_purge(c, &g, err);
+        rc = run_purge(c, &g, exit_out, err);
     }
     wipe_and_free(g.secret);
     wipe_and_free(g.database_url);

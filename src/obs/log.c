@@ -620,8 +620,8 @@ bool dr_log_level_parse(const char *text, enum dr_log_level *level_out)
  * password cannot be told apart: it is hidden whole. */
 static size_t secret_key_length(const char *text)
 {
-    static const char *const keys[] = {
-        "password=", "passwd=", "passphrase=", "pass=", "pwd=", "secret=", "token=", "uri="};
+    static const char *const keys[] = {"password=", "passwd=", "passphrase=", "pass=",   "pwd=",
+                                       "secret=",   "token=",  "uri=",        "replica="};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         if (strncasecmp(text, keys[i], strlen(keys[i])) == 0) {
             return strlen(keys[i]);

@@ -52,6 +52,9 @@ static const char *node_of(const struct dr_plan *p, const struct dr_run *run, ui
     if (run->role == DR_ROLE_UNMARK) {
         return dr_stats_marked_node(run->pick, k);
     }
+    if (run->role == DR_ROLE_TOLD) {
+        return c->chunk[0].node;
+    }
     if (run->role != DR_ROLE_DROP_COLLECTION || run->pick->is_routed) {
         return dr_pick_work(run->pick, k)->node;
     }
@@ -145,6 +148,10 @@ static void fill_command(struct dr_plan_iter *it, const struct dr_run *run, uint
         name = it->plan->request->database;
         step->query = run->pick->drop_database;
         step->rollback_query = undo_nothing; /* it comes back with its first collection */
+    } else if (run->role == DR_ROLE_TOLD) {
+        what = run->told->title;
+        step->query = run->told->query;
+        step->rollback_query = run->told->undo;
     } else if (run->role == DR_ROLE_PREPARE) {
         what = run->aside->make_title;
         step->query = run->aside->make;
@@ -194,6 +201,7 @@ static enum dr_code fill_step(struct dr_plan_iter *it, const struct dr_run *run,
     case DR_ROLE_TIDY:
     case DR_ROLE_DROP_COLLECTION:
     case DR_ROLE_DROP_DATABASE:
+    case DR_ROLE_TOLD:
         fill_command(it, run, k, step);
         break;
     }

@@ -23,10 +23,9 @@ static const struct {
     const char *name;
     enum dr_code (*choose)(struct dr_plan *p, struct dr_err *err);
 } kinds[] = {
-    {"tenant.drop", dr_plan_tenant_drop},
-    {"purge", dr_plan_purge},
-    {"redis.purge-stats", dr_plan_redis_purge},
-    {"mongodb.drop", dr_plan_mongodb_drop},
+    {"tenant.drop", dr_plan_tenant_drop},       {"purge", dr_plan_purge},
+    {"redis.purge-stats", dr_plan_redis_purge}, {"mongodb.drop", dr_plan_mongodb_drop},
+    {"sql.purge", dr_plan_sql_purge},
 };
 
 static const char *const step_kinds[DR_STEP_KIND_COUNT] = {
@@ -150,12 +149,28 @@ static void add_erase(struct dr_plan *p, struct dr_pick *pick, uint32_t stage)
     }
 }
 
+/* The commands of the pick's own list; the first without an undo is the point of no return. */
+static void add_told(struct dr_plan *p, struct dr_pick *pick, uint32_t stage)
+{
+    for (uint32_t i = 0; i < pick->told_count; i++) {
+        if (pick->told[i].stage != stage) {
+            continue;
+        }
+        struct dr_run *run = add_run(p, pick, DR_ROLE_TOLD, stage, 1);
+        run->told = &pick->told[i];
+        if (run->told->undo == NULL && p->no_return == 0) {
+            p->no_return = run->first;
+        }
+    }
+}
+
 /* The runs of one collection in one stage. */
 static void add_stage(struct dr_plan *p, struct dr_pick *pick, uint32_t stage)
 {
     bool is_referred = pick->collection->has_reference;
     uint32_t erase_stage = is_referred ? DR_STAGE_ERASE_REFERRED : DR_STAGE_ERASE;
     uint32_t drop_stage = is_referred ? DR_STAGE_DROP_REFERRED : DR_STAGE_DROP;
+    add_told(p, pick, stage);
     if (pick->work_count == 0) {
         return;
     }
@@ -164,7 +179,10 @@ static void add_stage(struct dr_plan *p, struct dr_pick *pick, uint32_t stage)
     } else if (stage == erase_stage) {
         add_erase(p, pick, stage);
     } else if (stage == DR_STAGE_VERIFY) {
-        struct dr_run *run = add_run(p, pick, DR_ROLE_VERIFY, stage, pick->work_count);
+        /* Behind a router a collection that got stuck holds up no other's proof: each verify step
+         * waits for its own erase step, not for the whole stage. */
+        struct dr_run *run = add_run(p, pick, DR_ROLE_VERIFY, pick->is_routed ? erase_stage : stage,
+                                     pick->work_count);
         run->after = find_run(p, pick, DR_ROLE_ERASE);
     } else if (stage == DR_STAGE_TIDY) {
         add_asides(p, pick, DR_ROLE_TIDY, stage);
@@ -198,7 +216,8 @@ static void sum_up(struct dr_plan *p)
     p->is_estimate_known = true;
     for (uint32_t i = 0; i < p->pick_count; i++) {
         p->estimated += p->pick[i].part.estimated;
-        p->total += p->pick[i].work_count > 0 ? p->pick[i].part.total : 0;
+        bool is_idle = p->pick[i].work_count == 0 && p->pick[i].told_count == 0;
+        p->total += is_idle ? 0 : p->pick[i].part.total;
         p->is_estimate_known = p->is_estimate_known && p->pick[i].is_estimate_known;
     }
 }

@@ -16,7 +16,8 @@ enum dr_role {
     DR_ROLE_TIDY, /* remove it again */
     DR_ROLE_DROP_COLLECTION,
     DR_ROLE_UNMARK, /* take a service off the marked set */
-    DR_ROLE_DROP_DATABASE
+    DR_ROLE_DROP_DATABASE,
+    DR_ROLE_TOLD, /* a command of the pick's own list */
 };
 
 /* Collections others refer to are erased, and dropped, one stage after those that refer. */
@@ -40,6 +41,15 @@ struct dr_aside {
     const char *undo_title;
 };
 enum { DR_ASIDES_PER_PICK = 2 };
+
+/* A command that a kind plans by itself: one step in a stage. */
+struct dr_told {
+    uint32_t stage;
+    const char *query;
+    const char *undo;  /* NULL: there is none; only in an irreversible plan */
+    const char *title; /* what is done, in front of the collection's name */
+};
+enum { DR_TOLD_PER_PICK = 3 };
 
 /* Keys that a description selects: how a pick's steps share them (redis_purge.c). */
 struct dr_stats {
@@ -72,6 +82,8 @@ struct dr_pick {
     uint32_t node_count;
     struct dr_aside aside[DR_ASIDES_PER_PICK];
     uint32_t aside_count;
+    struct dr_told told[DR_TOLD_PER_PICK];
+    uint32_t told_count;
     bool is_routed;               /* one command reaches all nodes; otherwise one for each */
     bool is_spec_of_request;      /* what is selected stands in the request */
     uint64_t share;               /* what a step whose rows are unknown is taken for */
@@ -89,9 +101,10 @@ struct dr_run {
     uint64_t count;
     const struct dr_run *after;   /* step k waits for step k of that run, or NULL */
     const struct dr_aside *aside; /* of the roles PREPARE and TIDY */
+    const struct dr_told *told;   /* of the role TOLD */
 };
 
-enum { DR_RUNS_PER_PICK = 4 + 2 * DR_ASIDES_PER_PICK };
+enum { DR_RUNS_PER_PICK = 4 + 2 * DR_ASIDES_PER_PICK + DR_TOLD_PER_PICK };
 
 struct dr_plan {
     struct dr_arena *arena;
@@ -110,6 +123,7 @@ struct dr_plan {
     bool is_upper_bound;   /* estimates say "at most": nobody can count beforehand */
     bool is_shared;        /* estimates of steps say "about": only their sum was counted */
     bool has_chunk_table;  /* shown before the steps */
+    const char *where;     /* what is selected, in the store's language, for people; or NULL */
     const char *selection; /* text that steps refer to and the hash covers, or NULL */
     int64_t no_return;
     uint64_t hash;
@@ -148,6 +162,9 @@ const char *dr_stats_marked_node(const struct dr_pick *pick, uint64_t k);
 /* Unmarking step k: its command, its rollback, its title. */
 void dr_stats_unmark(const struct dr_pick *pick, uint64_t k, struct dr_str *query,
                      struct dr_str *rollback, struct dr_str *title);
+
+/* sql_purge.c: the same. */
+enum dr_code dr_plan_sql_purge(struct dr_plan *p, struct dr_err *err);
 
 /* strategy.c */
 /* Everything of a collection goes. */

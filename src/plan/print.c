@@ -124,6 +124,8 @@ static void add_head(const struct dr_plan *p, bool is_dry_run, struct dr_str *ou
         dr_str_add(out, "where ");
         dr_filter_print(p->pick[0].filter, out);
         dr_str_addc(out, '\n');
+    } else if (p->where != NULL) {
+        add_line(out, "where ", p->where);
     } else if (p->selection != NULL && p->has_chunk_table) {
         add_line(out, "where ", p->selection);
     }
@@ -347,7 +349,10 @@ static void add_speed(const struct dr_plan *p, struct dr_str *out)
 static void add_undo(const struct dr_plan *p, struct dr_str *out)
 {
     if (p->request->irreversible) {
-        dr_str_addf(out, "IRREVERSIBLE: point of no return is step %" PRId64 "\n", p->no_return);
+        dr_str_addf(out, "IRREVERSIBLE: point of no return is step %" PRId64 "%s\n", p->no_return,
+                    p->no_return > 1 && p->pick[0].told_count > 0
+                        ? "; before it begins, drover rollback undoes the others"
+                        : "");
         return;
     }
     dr_str_addf(out, "undo: from the archive, kept %" PRIu32 " day%s\n", p->request->archive_days,

@@ -30,60 +30,12 @@ static enum dr_code check_database(const struct dr_jr *jr, const char *key, cons
     return DR_OK;
 }
 
-/* Take over the i-th name of "collections". */
-static enum dr_code read_member(const struct dr_jr *jr, const json_t *array, size_t i,
-                                struct dr_request *r, struct dr_err *err)
+static enum dr_code check_collection(const char *where, const char *name, struct dr_err *err)
 {
-    struct dr_mongodb_drop *d = &r->u.mongodb_drop;
-    char where[WHERE_BYTES];
-    (void)snprintf(where, sizeof where, "%.460s.collections[%zu]", jr->path, i);
-    const char *name = json_string_value(json_array_get(array, i));
-    if (name == NULL) {
-        return dr_fail(err, DR_INPUT, "%s: expected a string, the name of a collection", where);
-    }
-    enum dr_code rc = dr_request_check_name(where, name, err);
-    if (rc != DR_OK) {
-        return rc;
-    }
-    if (strchr(name, '$') != NULL || name[0] == '.') {
-        return dr_fail(err, DR_INPUT, "%s: \"%s\" is no name of a MongoDB collection", where, name);
-    }
-    for (uint32_t k = 0; k < d->collection_count; k++) {
-        if (strcmp(d->collection[k], name) == 0) {
-            return dr_fail(err, DR_INPUT, "%s: \"%s\" is named twice; name it once", where, name);
-        }
-    }
-    const char *copy = dr_arena_strdup(r->arena, name);
-    if (copy == NULL) {
-        return dr_fail_nomem(err);
-    }
-    d->collection[d->collection_count++] = copy;
-    return DR_OK;
-}
-
-static enum dr_code read_collections(struct dr_jr *jr, struct dr_request *r, struct dr_err *err)
-{
-    struct dr_mongodb_drop *d = &r->u.mongodb_drop;
-    const json_t *array = NULL;
-    if (!dr_jr_array(jr, "collections", false, DR_COLLECTIONS_MAX, &array)) {
-        return jr->rc;
-    }
-    const size_t count = json_array_size(array);
-    if (count == 0) { /* "none" must never be read as "all" */
-        return dr_fail(err, DR_INPUT,
-                       "%s.collections: expected at least one name, found none; leave the key out "
-                       "to mean all of the database",
-                       jr->path);
-    }
-    d->collection = dr_arena_alloc(r->arena, count * sizeof d->collection[0]);
-    if (d->collection == NULL) {
-        return dr_fail_nomem(err);
-    }
-    enum dr_code rc = DR_OK;
-    for (size_t i = 0; rc == DR_OK && i < count; i++) {
-        rc = read_member(jr, array, i, r, err);
-    }
-    return rc;
+    return strchr(name, '$') != NULL || name[0] == '.'
+               ? dr_fail(err, DR_INPUT, "%s: \"%s\" is no name of a MongoDB collection", where,
+                         name)
+               : DR_OK;
 }
 
 /* --- the filter ------------------------------------------------------------------------------ */
@@ -213,6 +165,19 @@ static enum dr_code guard_status(const struct dr_request *r, struct dr_err *err)
     return DR_OK;
 }
 
+/* Status documents tell how far a whole shard is, and later runs skip what they call completed: a
+ * job that erases only some documents must not write them. */
+static enum dr_code forget_status(const struct dr_jr *jr, struct dr_request *r, struct dr_err *err)
+{
+    r->json = json_deep_copy(jr->object);
+    if (r->json == NULL) {
+        return dr_fail_nomem(err);
+    }
+    (void)json_object_del(r->json, "status_store");
+    (void)json_object_del(r->json, "status_database");
+    return DR_OK;
+}
+
 /* --- the kind -------------------------------------------------------------------------------- */
 
 static enum dr_code parse_drop(struct dr_jr *jr, struct dr_request *r, struct dr_err *err)
@@ -232,7 +197,8 @@ static enum dr_code parse_drop(struct dr_jr *jr, struct dr_request *r, struct dr
     }
     enum dr_code rc = check_database(jr, "database", r->database, err);
     if (rc == DR_OK) {
-        rc = read_collections(jr, r, err);
+        rc = dr_request_read_collections(jr, r->arena, check_collection, &d->collection,
+                                         &d->collection_count, err);
     }
     if (rc == DR_OK) {
         rc = read_filter(jr, d, err);
@@ -242,7 +208,10 @@ static enum dr_code parse_drop(struct dr_jr *jr, struct dr_request *r, struct dr
                      "%s.temp_index: an index helps a filter, and there is none; leave it out",
                      jr->path);
     }
-    return rc == DR_OK ? read_status(jr, err) : rc;
+    if (rc == DR_OK) {
+        rc = read_status(jr, err);
+    }
+    return rc == DR_OK && d->has_filter ? forget_status(jr, r, err) : rc;
 }
 
 static enum dr_code guard_drop(const struct dr_request *r, struct dr_err *err)

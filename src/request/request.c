@@ -26,17 +26,14 @@ struct parsed_request {
 };
 
 static const struct dr_request_kind *(*const kinds[])(void) = {
-    dr_request_kind_tenant_drop,
-    dr_request_kind_purge,
-    dr_request_kind_redis_purge,
-    dr_request_kind_sql_purge,
-    dr_request_kind_mongodb_drop,
+    dr_request_kind_tenant_drop, dr_request_kind_purge,        dr_request_kind_redis_purge,
+    dr_request_kind_sql_purge,   dr_request_kind_mongodb_drop,
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
 const char *dr_request_kinds(void)
 {
-    return "tenant.drop purge redis.purge-stats mongodb.drop";
+    return "tenant.drop purge redis.purge-stats sql.purge mongodb.drop";
 }
 
 static bool has_control_char(const char *text)

@@ -22,7 +22,8 @@
  *                  (MariaDB: default the URL's; PostgreSQL: the schema, default "public"; SQLite:
  *                  "main"), "table": NAME, "where": SQL EXPRESSION, "key": [COLUMNS] (default: the
  *                  primary key or the best unique key), "allow_no_key": bool, "replicas": [URLs],
- *                  "mode": "rows" | "truncate" | "drop", "hold_days": N (drop: renamed first)}.
+ *                  "mode": "rows" | "truncate" | "drop", "hold_days": N (drop: renamed first;
+ *                  "hold_until": ms since 1970, the same as a date)}.
  * Common, all optional: "allow_scan", "irreversible", "whole_collection" (consent to a filter that
  * matches every row), "max_items", "drift" (how far the matched count may stray from the plan: 0.5
  * is 50%, default 0.5), "archive_days" (default 30), "note", "tuning": {...}. */
@@ -78,6 +79,7 @@ struct dr_sql_purge {
     bool allow_no_key;
     enum dr_sql_mode mode;
     uint32_t hold_days;
+    int64_t hold_until; /* ms since 1970; 0: the table is dropped as soon as it is out of use */
 };
 
 enum dr_redis_strategy { DR_REDIS_AUTO, DR_REDIS_KEYS, DR_REDIS_SCAN };

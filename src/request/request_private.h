@@ -40,6 +40,12 @@ const struct dr_request_kind *dr_request_kind_mongodb_drop(void);
 
 /* A required name of a database or collection, copied into the arena. */
 void dr_request_read_name(struct dr_jr *jr, const char *key, struct dr_arena *a, const char **out);
+/* "collections", when the job has it: names, each once, at least one ("none" must never be read as
+ * "all"). `check` may be NULL and looks at each name as well. Into the arena. */
+DR_MUST enum dr_code dr_request_read_collections(
+    struct dr_jr *jr, struct dr_arena *a,
+    enum dr_code (*check)(const char *where, const char *name, struct dr_err *err),
+    const char ***name_out, uint32_t *count_out, struct dr_err *err);
 /* The same check for a name that is no value of a key of its own; `where` is its path. */
 DR_MUST enum dr_code dr_request_check_name(const char *where, const char *name, struct dr_err *err);
 

@@ -21,6 +21,8 @@ static enum dr_code do_nothing(struct dr_step_run *run, const struct dr_budget *
 
 static const struct step_way way_nothing = {.name = "nothing", .batch = do_nothing};
 
+static const char own_undo[] = "{\"do\"";
+
 /* A rollback command is {"do": "restore"}, {"do": "nothing"}, or text for the store. */
 static enum dr_code choose_undo(const struct dr_lease *l, const struct step_way **out,
                                 struct dr_err *err)
@@ -31,7 +33,8 @@ static enum dr_code choose_undo(const struct dr_lease *l, const struct step_way 
     if (l->rollback_query == NULL) {
         return dr_fail(err, DR_REFUSED, "step %" PRId64 " has no rollback command", l->step_id);
     }
-    if (l->rollback_query[0] != '{') {
+    /* Stores have commands in JSON as well; none of them begins with "do". */
+    if (strncmp(l->rollback_query, own_undo, strlen(own_undo)) != 0) {
         *out = dr_step_way_command();
         return DR_OK;
     }

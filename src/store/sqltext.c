@@ -38,11 +38,35 @@ static const char *skip_quotes(const struct scan *s, const char *at)
     return NULL;
 }
 
+/* The byte behind a closing bracket, or NULL with the reason said. [..] is a subscript to one
+ * server and quotes a name for another: what both read alike holds neither quotes nor parentheses.
+ */
+static const char *skip_brackets(const struct scan *s, const char *at)
+{
+    const char *end = at + strcspn(at, "]");
+    const char *bad = at + 1 + strcspn(at + 1, "'\"`()[;#$?\\-/");
+    if (*end == '\0') {
+        (void)refuse(s, at, "a bracket that is not closed");
+        return NULL;
+    }
+    if (bad < end) {
+        (void)refuse(s, bad, "more than names and numbers inside brackets");
+        return NULL;
+    }
+    return end + 1;
+}
+
 /* What may not stand outside of quotes, or NULL. */
 static const char *find_forbidden(const char *at)
 {
     if (*at == ';') {
         return "a semicolon";
+    }
+    if (*at == '`') { /* PostgreSQL takes it for an operator */
+        return "a backtick; put names in double quotes";
+    }
+    if (at[0] == ':' && at[1] == '=') {
+        return "an assignment";
     }
     if ((at[0] == '-' && at[1] == '-') || *at == '#' || (at[0] == '/' && at[1] == '*')) {
         return "a comment";
@@ -71,8 +95,8 @@ enum dr_code dr_sql_check_expression(const char *where, const char *text, struct
         if (forbidden != NULL) {
             return refuse(&s, at, forbidden);
         }
-        if (*at == '\'' || *at == '"' || *at == '`') {
-            at = skip_quotes(&s, at);
+        if (*at == '\'' || *at == '"' || *at == '[') {
+            at = *at == '[' ? skip_brackets(&s, at) : skip_quotes(&s, at);
             if (at == NULL) {
                 return DR_INPUT;
             }

@@ -57,9 +57,9 @@ static enum dr_code check_options(const struct dr_tokenserver_options *o, struct
         {"max-per-loop", o->max_per_loop, 1, OFFSET_MAX},
         {"max-offset", o->max_offset, 0, OFFSET_MAX},
         {"request-timeout", o->request_timeout_s, 1, 86400},
-        {"requests", o->requests_max, 1, 10000},
-        {"requests-per-node", o->requests_per_node_max, 1, 10000},
-        {"breaker seconds", o->breaker_s, 0, 86400},
+        {"concurrency", o->requests_max, 1, 10000},
+        {"per-node", o->requests_per_node_max, 1, 10000},
+        {"breaker-rest", o->breaker_s, 0, 86400},
     };
     if (o->database_url == NULL || o->database_url[0] == '\0') {
         return dr_fail(err, DR_INPUT, "no database; give the token server's database URL");

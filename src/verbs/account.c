@@ -118,7 +118,8 @@ static void add_numbers(struct dr_account_row *r, const struct dr_step_fact *f)
     if (f->kind == DR_STEP_ERASE) {
         r->steps++;
         r->steps_done += is_done;
-        r->total += f->estimated;
+        /* A step that is done knows better than its estimate, which some stores make too low. */
+        r->total += is_done && f->done > f->estimated ? f->done : f->estimated;
         r->done += f->done > f->undone ? f->done - f->undone : 0;
         r->archive_bytes += f->archive_bytes;
     }

@@ -43,8 +43,10 @@ static enum dr_code tell_step(void *arg, const struct dr_step *s, bool *more, st
     }
     dr_str_addf(t->out, "%s step %lld on %s: %s", t->lead, (long long)s->id, s->node, s->title);
     if (t->with_error) {
-        dr_str_addf(t->out, "; %u failures in a row, the last: %s", s->tries,
-                    s->last_error[0] != '\0' ? s->last_error : "not known");
+        if (s->tries > 1) {
+            dr_str_addf(t->out, "; %u failures in a row, the last", s->tries);
+        }
+        dr_str_addf(t->out, ": %s", s->last_error[0] != '\0' ? s->last_error : "not known");
         if (s->next_attempt_at > 0 && (s->status == DR_S_WAITING || s->status == DR_S_UNKNOWN)) {
             dr_str_addf(t->out, "; next try at %s",
                         dr_show_when(s->next_attempt_at, when, sizeof when));

@@ -9,7 +9,13 @@
 #include "base/str.h"
 #include "worker/worker_private.h"
 
-enum { IDLE_WAIT_MS = 50, RATE_SLICES_S = 4, HEALTH_RETRY_MS = 1000, WAIT_SLICE_MS = 200 };
+enum {
+    IDLE_WAIT_MS = 50,
+    RATE_SLICES_S = 4,
+    HEALTH_RETRY_MS = 1000,
+    WAIT_SLICE_MS = 200,
+    BRAKED_MS = 10000
+};
 
 /* --- stores: a handle per URL and thread ---------------------------------------------------------
  */
@@ -335,7 +341,7 @@ static enum dr_code run_step(struct worker *w, struct dr_lease *l, struct dr_err
  */
 
 static void log_end(struct worker *w, const struct dr_lease *l, const struct dr_finish *f,
-                    uint64_t delay_ms)
+                    enum dr_code code, uint64_t delay_ms)
 {
     struct dr_log *log = w->pool->config->log;
     long long op = (long long)l->op_id;
@@ -352,7 +358,7 @@ static void log_end(struct worker *w, const struct dr_lease *l, const struct dr_
         return;
     case DR_OUT_RETRY:
     case DR_OUT_UNKNOWN:
-        dr_log(log, DR_LOG_WARN,
+        dr_log(log, code == DR_BRAKED ? DR_LOG_DEBUG : DR_LOG_WARN,
                f->outcome == DR_OUT_RETRY ? "step will be retried" : "outcome unknown",
                "op=%lld step=%lld node=%s tries=%u in_ms=%llu why=%s", op, step, l->node,
                l->tries + 1, (unsigned long long)delay_ms, f->error);
@@ -384,7 +390,12 @@ static struct dr_finish judge(struct worker *w, struct dr_lease *l, enum dr_code
         return f;
     }
     f.error = err->msg;
-    if (code == DR_BRAKED) { /* the brake itself says when to look again */
+    if (code == DR_BRAKED && l->kind == DR_STEP_COMMAND) {
+        /* A command can itself say "not now", for days: that is no failure to be counted, and
+         * nothing else of the lane waits for it. */
+        plan.delay_ms = w->pool->retry.max_ms < BRAKED_MS ? w->pool->retry.max_ms : BRAKED_MS;
+        l->tries = 0;
+    } else if (code == DR_BRAKED) { /* the brake itself says when to look again */
         f.outcome = DR_OUT_RELEASE;
         f.error = NULL;
         return f;
@@ -415,7 +426,7 @@ static void finish_step(struct worker *w, struct dr_lease *l, enum dr_code code,
     if (f.outcome == DR_OUT_QUARANTINE) {
         dr_control_seen(w->pool->control, l);
     }
-    log_end(w, l, &f, delay_ms);
+    log_end(w, l, &f, code, delay_ms);
     /* A completion is posted: dying before it is durable only means finding the range empty again.
      * What a person or the next try must know is durable. */
     bool is_durable = f.outcome != DR_OUT_DONE;

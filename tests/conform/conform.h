@@ -84,6 +84,13 @@ struct conform_fixture {
     void (*unhash)(const char *node, int64_t id);     /* no hash stored at all; NULL: cannot be */
     void (*set_health)(const char *node, bool is_ok); /* NULL: cannot be made unwell */
     const char *(*table)(enum conform_collection of); /* as a CREATE INDEX names it, quoted */
+    /* Of stores that are no SQL database; NULL: as the others do it. */
+    bool is_routed; /* one walk reaches all nodes, orphans are never seen, and a chunk's bounds
+                       have all parts of the key */
+    int64_t (*id)(const struct dr_item *item);
+    int64_t (*hash)(const struct dr_value *v); /* of a hashed key */
+    const char *(*index_command)(enum conform_collection of,
+                                 bool is_drop); /* drover_tmp(kind, at) */
 };
 
 extern const struct conform_fixture conform_memory;
@@ -91,11 +98,16 @@ extern const struct conform_fixture conform_sqlite_plain;
 extern const struct conform_fixture conform_sqlite_sharded;
 extern const struct conform_fixture conform_mariadb;
 extern const struct conform_fixture conform_postgres;
+extern const struct conform_fixture conform_mongodb_plain;
+extern const struct conform_fixture conform_mongodb_sharded;     /* 4.0: chunks by ns */
+extern const struct conform_fixture conform_mongodb_sharded_new; /* 7.0: chunks by uuid */
 
 /* ---- conform_data.c ---- */
 const struct conform_shape *conform_shape(enum conform_collection of);
 uint32_t conform_row_count(enum conform_collection of);
 void conform_row(enum conform_collection of, int64_t n, struct conform_row *out);
+/* How hashed keys are hashed from here on; NULL: as our own stores do. */
+void conform_hash_by(int64_t (*hash)(const struct dr_value *v));
 /* The chunk that a row of a sharded collection belongs to. */
 uint32_t conform_chunk_of(const struct conform_row *row);
 
@@ -118,6 +130,9 @@ const struct dr_collection *conform_find(const struct dr_survey *survey, const c
 const struct dr_collection *conform_collection(const struct conform *c, enum conform_collection of);
 /* The range of one chunk, as a plan would make it. */
 struct dr_range conform_range(const struct conform *c, enum conform_collection of, uint64_t chunk);
+/* A bound of a shape as the store tells it: a routed one with every part of the key. */
+struct dr_bound conform_bound(const struct conform *c, enum conform_collection of,
+                              const struct dr_bound *bound);
 struct dr_range conform_scan_range(const struct conform *c, enum conform_collection of,
                                    const char *node);
 const struct dr_filter *conform_filter(struct conform *c, const char *json);

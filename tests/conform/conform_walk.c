@@ -10,6 +10,8 @@
 
 enum { BATCHES_MAX = 100000 };
 
+static int64_t (*id_by)(const struct dr_item *item); /* of the fixture in use */
+
 int conform_setup(void **state)
 {
     struct conform *c = calloc(1, sizeof *c);
@@ -19,6 +21,8 @@ int conform_setup(void **state)
     }
     c->f = *state;
     *state = c;
+    id_by = c->f->id;
+    conform_hash_by(c->f->hash);
     c->f->make();
     (void)snprintf(url, sizeof url, "%s%s", c->f->prefix, c->f->url());
     c->arena = dr_arena_create(4096);
@@ -88,6 +92,18 @@ struct dr_range conform_range(const struct conform *c, enum conform_collection o
     return range;
 }
 
+struct dr_bound conform_bound(const struct conform *c, enum conform_collection of,
+                              const struct dr_bound *bound)
+{
+    struct dr_bound whole = *bound;
+    while (c->f->is_routed && whole.parts < conform_shape(of)->key_count) {
+        /* A prefix stands before all that follow; the very end stands behind everything. */
+        bool is_top = whole.part[0].type == DR_V_MAX;
+        whole.part[whole.parts++] = (struct dr_value){.type = is_top ? DR_V_MAX : DR_V_MIN};
+    }
+    return whole;
+}
+
 struct dr_range conform_scan_range(const struct conform *c, enum conform_collection of,
                                    const char *node)
 {
@@ -118,6 +134,9 @@ int64_t conform_id(const struct dr_item *item)
     struct dr_value value;
     uint32_t count = 0;
     struct dr_err err;
+    if (id_by != NULL) {
+        return id_by(item);
+    }
     enum dr_code rc = dr_values_decode(item->key, item->key_len, &value, 1, &count, &err);
     assert_int_equal(rc, DR_OK);
     assert_int_equal(value.type, DR_V_INT);

@@ -92,6 +92,7 @@ static void bind_value(sqlite3_stmt *st, int at, const struct dr_value *v)
         break;
     case DR_V_MIN:
     case DR_V_MAX:
+    case DR_V_TAGGED:
         fail();
     }
     assert_int_equal(rc, SQLITE_OK);

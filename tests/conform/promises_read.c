@@ -57,8 +57,10 @@ static void survey_tells_the_layout(void **state)
         }
         for (uint32_t i = 0; is_sharded && i < shape->chunk_count; i++) {
             assert_string_equal(found->chunk[i].node, shape->chunk[i].node);
-            assert_int_equal(dr_bound_compare(&found->chunk[i].from, &shape->chunk[i].from), 0);
-            assert_int_equal(dr_bound_compare(&found->chunk[i].upto, &shape->chunk[i].upto), 0);
+            struct dr_bound from = conform_bound(c, of, &shape->chunk[i].from);
+            struct dr_bound upto = conform_bound(c, of, &shape->chunk[i].upto);
+            assert_int_equal(dr_bound_compare(&found->chunk[i].from, &from), 0);
+            assert_int_equal(dr_bound_compare(&found->chunk[i].upto, &upto), 0);
         }
         if (!is_sharded) {
             assert_string_equal(found->chunk[0].node, conform_node(c, NODE_A));
@@ -359,7 +361,8 @@ static void a_row_on_a_node_without_its_chunk_is_in_no_chunk(void **state)
             struct dr_range range = conform_scan_range(c, of, c->survey->node[i]);
             (void)conform_walk(c, &range, &budget, seen, CONFORM_ROWS_MAX);
         }
-        assert_int_equal(seen[899], 1); /* a scan of the node finds it */
+        /* A scan of the node finds it; a router shows nobody what no chunk holds. */
+        assert_int_equal(seen[899], c->f->is_routed ? 0 : 1);
         assert_all_seen(of, 2);
     }
 }
@@ -378,11 +381,13 @@ static void a_scan_of_the_nodes_gives_each_row_exactly_once(void **state)
     }
 }
 
-/* Walk one index over all nodes. The settings stand on the first node alone. */
+/* Walk one index over all nodes. The settings stand on the first node alone, and a router reaches
+ * all nodes from there. */
 static void walk_index(struct conform *c, enum conform_collection of, const char *index)
 {
     forget_seen();
-    for (uint32_t i = 0; i < c->survey->node_count && (of != C_SETTINGS || i == 0); i++) {
+    bool is_one_walk = of == C_SETTINGS || c->f->is_routed;
+    for (uint32_t i = 0; i < c->survey->node_count && (!is_one_walk || i == 0); i++) {
         struct dr_budget budget = conform_budget(4, i % 2 == 0);
         struct dr_range range = conform_scan_range(c, of, c->survey->node[i]);
         range.access = DR_BY_INDEX;
@@ -472,9 +477,10 @@ static void a_lie_within_the_chunk_is_found_too(void **state)
     if (c->f->lie == NULL || c->f->plain_node != NULL) {
         skip();
     }
+    /* The last one comes first by its lie, so that a walk in the order of hashes can tell. */
     struct dr_range range = conform_range(c, C_EVENTS, 2);
-    conform_read(c, &range, 1, false);
-    c->f->lie(range.node, conform_id(&c->batch->item[0]), 4242);
+    conform_read(c, &range, 1000, false);
+    c->f->lie(range.node, conform_id(&c->batch->item[c->batch->count - 1]), 4242);
     assert_int_equal(dr_store_scan(c->s, &range, &budget, NULL, c->batch, &c->err), DR_CORRUPT);
 }
 
@@ -672,7 +678,9 @@ static void filters_count_alike_in_a_survey(void **state)
         uint64_t one = 0;
         range.filter = filter;
         assert_ok(c, dr_store_count(c->s, &range, &one, &c->err));
-        assert_int_equal(one, orders->chunk[i].rows);
+        /* Counting a filter chunk by chunk is dear behind a router; the sum is always known. */
+        assert_true(orders->chunk[i].is_rows_known || c->f->is_routed);
+        assert_true(!orders->chunk[i].is_rows_known || one == orders->chunk[i].rows);
         rows += one;
     }
     assert_int_equal(rows, 5);

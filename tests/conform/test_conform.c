@@ -61,6 +61,12 @@ int main(void)
     failed += run_typed_promises(&conform_mariadb);
     failed += run_typed_promises(&conform_postgres);
 #endif
+#ifdef DROVER_STORE_MONGODB
+    failed += run_promises(&conform_mongodb_plain);
+    failed += run_promises(&conform_mongodb_sharded);
+    failed += run_promises(&conform_mongodb_sharded_new);
+    conform_hash_by(NULL);
+#endif
 #ifdef DROVER_FAULTS
     struct conform_fixture wrapped = conform_memory;
     wrapped.name = "fault over memory";

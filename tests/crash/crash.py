@@ -31,6 +31,7 @@ JOBS = {
              ' "filter": {"total": {"lt": 5000}}',
 }
 TRIAL_SECONDS_MAX = 120
+FAILED_MAX = 5
 
 
 class Failed(Exception):
@@ -38,6 +39,8 @@ class Failed(Exception):
 
 
 class Bench:
+    kinds = KINDS
+
     def __init__(self, build, rows):
         self.drover = os.path.join(build, "drover")
         self.top = tempfile.mkdtemp(prefix="drover-crash.")
@@ -46,6 +49,9 @@ class Bench:
         self.acme = self.sums(self.pristine, "acme.%")
         self.globex = self.sums(self.pristine, "globex.%")
         self.purged = self.sums_after_purge()
+
+    def trial(self, kind, irreversible=False):
+        return Trial(self, kind, irreversible)
 
     def sums_after_purge(self):
         """What SQLite's own DELETE leaves: the yardstick for the purge."""
@@ -171,7 +177,7 @@ class Trial:
 
 def learn_points(bench, kind):
     """One undisturbed run and rollback: which fault points are passed, and how long each takes."""
-    trial = Trial(bench, kind)
+    trial = bench.trial(kind)
     log = os.path.join(bench.top, "points")
     took = []
     points = []
@@ -193,7 +199,7 @@ def learn_points(bench, kind):
 
 
 def at_point(bench, kind, point, nth, in_rollback):
-    trial = Trial(bench, kind)
+    trial = bench.trial(kind)
     fault = {"DROVER_FAULT": f"{point}@{nth}=kill"}
     if in_rollback:
         code, out = trial.finish(trial.start(["run", trial.job, "--yes"]))
@@ -216,9 +222,9 @@ def at_point(bench, kind, point, nth, in_rollback):
 
 
 def at_random(bench, rng, took):
-    kind = rng.choice(KINDS)
+    kind = rng.choice(bench.kinds)
     irreversible = rng.random() < 0.15
-    trial = Trial(bench, kind, irreversible)
+    trial = bench.trial(kind, irreversible)
     kills = 0
     for _ in range(rng.randint(1, 3)):
         process = trial.start(trial.run_args())
@@ -264,6 +270,22 @@ def kill_at_points(bench, kind, points, only, nths):
     return passed, failed, kills
 
 
+def kill_at_random(bench, seed, took, kills_max, seconds_max=float("inf")):
+    """Trials until there were so many kills, or for so long. Returns passed, failed, kills."""
+    rng = random.Random(seed)
+    passed = failed = kills = 0
+    until = time.monotonic() + seconds_max
+    while kills < kills_max and time.monotonic() < until and failed <= FAILED_MAX:
+        state = rng.getrandbits(48)
+        try:
+            kills += at_random(bench, random.Random(state), took)
+            passed += 1
+        except Failed as e:
+            failed += 1
+            print(f"crash: FAILED at random, trial seed {state}: {e}")
+    return passed, failed, kills
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("build")
@@ -288,20 +310,9 @@ def main():
                                   ("purge", beyond["purge"], (1, 2))):
             p, f, k = kill_at_points(bench, kind, where, args.only, nths)
             passed, failed, kills = passed + p, failed + f, kills + k
-        rng = random.Random(args.seed)
-        goal = 0 if args.only else args.random
-        at_point_kills = kills
-        while kills - at_point_kills < goal:
-            state = rng.getrandbits(48)
-            try:
-                kills += at_random(bench, random.Random(state), took)
-                passed += 1
-            except Failed as e:
-                failed += 1
-                print(f"crash: FAILED at random, trial seed {state}: {e}")
-                if failed > 5:
-                    break
-        print(f"crash: {kills} kills, {kills - at_point_kills} of them at random (seed {args.seed})")
+        p, f, k = kill_at_random(bench, args.seed, took, 0 if args.only else args.random)
+        passed, failed = passed + p, failed + f
+        print(f"crash: {kills + k} kills, {k} of them at random (seed {args.seed})")
     finally:
         shutil.rmtree(bench.top, ignore_errors=True)
     print(f"{passed} passed, {failed} failed")

@@ -51,6 +51,23 @@ static int remove_folder(void **state)
 static char said[8192];      /* both outputs of the last drive() */
 static uint64_t allocations; /* how many it made since dr_mem_fail_at */
 
+static char words[8192];
+static const char *word[64];
+
+/* Words that may be changed, as main() gets them. */
+static void copy_words(const char *const *argv, int argc)
+{
+    size_t used = 0;
+    assert_true(argc < 64);
+    for (int i = 0; i < argc; i++) {
+        size_t bytes = strlen(argv[i]) + 1;
+        assert_true(used + bytes <= sizeof words);
+        memcpy(words + used, argv[i], bytes);
+        word[i] = words + used;
+        used += bytes;
+    }
+}
+
 /* Run the program with these arguments; its output goes to `said`. */
 static int drive(const char *const *argv)
 {
@@ -70,7 +87,8 @@ static int drive(const char *const *argv)
     assert_non_null(file);
     assert_true(dup2(fileno(file), STDOUT_FILENO) >= 0);
     assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
-    int code = dr_cli_main(argc, argv, &stop, NULL);
+    copy_words(argv, argc); /* passwords in them are overwritten */
+    int code = dr_cli_main(argc, word, &stop, NULL);
     allocations = dr_mem_fail_at(0);
     (void)fflush(NULL);
     assert_true(dup2(out, STDOUT_FILENO) >= 0);
@@ -316,6 +334,27 @@ static void short_memory_ends_with_a_message_and_nothing_lost(void **state)
 }
 #endif
 
+/* Other users of the machine see the command line. */
+static void passwords_leave_the_command_line(void **state)
+{
+    (void)state;
+    static const char url[] = "mysql://u:hunter2@127.0.0.1:1/shop?connect_timeout=1";
+    (void)DRIVE("sql", "purge", "--url", url, "--table", "t", "--where", "a = 1", "--replica",
+                "mysql://r:hunter3@127.0.0.1:1/", "--note", "stays", "--dry-run");
+    assert_string_equal(word[5], "--table");
+    assert_int_equal(strspn(word[4], "*"), strlen(url));
+    assert_int_equal(strspn(word[10], "*"), strlen("mysql://r:hunter3@127.0.0.1:1/"));
+    assert_string_equal(word[12], "stays");
+    assert_null(strstr(said, "hunter"));
+    (void)DRIVE("tenant", "drop", "--store=redis://:hunter2@127.0.0.1:1", "--database", "a",
+                "--dry-run");
+    assert_non_null(strstr(word[3], "--store=***"));
+    assert_null(strstr(word[3], "hunter"));
+    /* Without a password there is nothing to hide. */
+    (void)DRIVE("sql", "purge", "--url", "sqlite:/nowhere.db", "--table", "t", "--where", "a = 1");
+    assert_string_equal(word[4], "sqlite:/nowhere.db");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,6 +364,8 @@ int main(void)
                                         remove_folder),
         cmocka_unit_test_setup_teardown(looking_where_nothing_is_ends_with_11_and_makes_nothing,
                                         make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(passwords_leave_the_command_line, make_folder,
+                                        remove_folder),
         cmocka_unit_test_setup_teardown(a_wrong_job_file_ends_with_4, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(the_configuration_is_strict, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(an_empty_collection_name_never_means_all_of_them,

@@ -269,6 +269,23 @@ static void short_memory_is_told(void **state)
 
 static char said[16384];
 
+static char words[8192];
+static const char *word[64];
+
+/* Words that may be changed, as main() gets them. */
+static void copy_words(const char *const *argv, int argc)
+{
+    size_t used = 0;
+    assert_true(argc < 64);
+    for (int i = 0; i < argc; i++) {
+        size_t bytes = strlen(argv[i]) + 1;
+        assert_true(used + bytes <= sizeof words);
+        memcpy(words + used, argv[i], bytes);
+        word[i] = words + used;
+        used += bytes;
+    }
+}
+
 static int drive(const char *const *argv)
 {
     struct dr_cli_stop stop = {false, false};
@@ -287,7 +304,8 @@ static int drive(const char *const *argv)
     assert_non_null(file);
     assert_true(dup2(fileno(file), STDOUT_FILENO) >= 0);
     assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
-    int code = dr_cli_main(argc, argv, &stop, NULL);
+    copy_words(argv, argc); /* passwords in them are overwritten */
+    int code = dr_cli_main(argc, word, &stop, NULL);
     (void)fflush(NULL);
     assert_true(dup2(out, STDOUT_FILENO) >= 0);
     assert_true(dup2(err, STDERR_FILENO) >= 0);

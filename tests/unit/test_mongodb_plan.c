@@ -17,12 +17,12 @@ static void a_step_for_each_chunk_and_one_for_a_plain_collection(void **state)
                  "4 1 w0 100 erase acme.orders chunk [10, 20) on b\n"
                  "5 1 w0 100 erase acme.orders chunk [20, MaxKey) on a\n"
                  "6 1 w0 5 erase acme.settings on a\n"
-                 "7 3 w1 0 verify acme.events hashed chunk [MinKey, 0) on a\n"
-                 "8 3 w2 0 verify acme.events hashed chunk [0, MaxKey) on b\n"
-                 "9 3 w3 0 verify acme.orders chunk [MinKey, 10) on a\n"
-                 "10 3 w4 0 verify acme.orders chunk [10, 20) on b\n"
-                 "11 3 w5 0 verify acme.orders chunk [20, MaxKey) on a\n"
-                 "12 3 w6 0 verify acme.settings on a\n");
+                 "7 1 w1 0 verify acme.events hashed chunk [MinKey, 0) on a\n"
+                 "8 1 w2 0 verify acme.events hashed chunk [0, MaxKey) on b\n"
+                 "9 1 w3 0 verify acme.orders chunk [MinKey, 10) on a\n"
+                 "10 1 w4 0 verify acme.orders chunk [10, 20) on b\n"
+                 "11 1 w5 0 verify acme.orders chunk [20, MaxKey) on a\n"
+                 "12 1 w6 0 verify acme.settings on a\n");
     assert_int_equal(part_of(w, "acme.events")->strategy, DR_BY_CHUNK_HASHED);
     assert_int_equal(part_of(w, "acme.orders")->strategy, DR_BY_CHUNK_RANGE);
     /* No consent to scan is asked for: all of it goes in any case. */
@@ -43,7 +43,7 @@ static void views_and_system_collections_are_left_alone_with_the_reason(void **s
     w->survey.collection_count = 4;
     plan_ok(w);
     expect_steps(w, false,
-                 "1 1 w0 5 erase acme.settings on a\n2 3 w1 0 verify acme.settings on a\n");
+                 "1 1 w0 5 erase acme.settings on a\n2 1 w1 0 verify acme.settings on a\n");
     assert_has(part_of(w, "acme.events")->warning, "a view holds no documents");
     assert_has(part_of(w, "acme.orders")->warning, "belongs to the database system");
     assert_has(part_of(w, "acme.meters")->warning, "a time series of this version");
@@ -75,7 +75,7 @@ static void only_named_collections_are_worked_on(void **state)
     struct world *w = make_world(JOB ",\"collections\":[\"settings\"]}", NO_EXTRA);
     plan_ok(w);
     expect_steps(w, false,
-                 "1 1 w0 5 erase acme.settings on a\n2 3 w1 0 verify acme.settings on a\n");
+                 "1 1 w0 5 erase acme.settings on a\n2 1 w1 0 verify acme.settings on a\n");
     assert_int_equal(dr_plan_part_count(w->plan), 1);
     free_world(w);
 }
@@ -98,9 +98,9 @@ static void a_chunk_that_could_not_be_counted_is_still_erased(void **state)
                  "1 1 w0 100 erase acme.orders chunk [MinKey, 10) on a\n"
                  "2 1 w0 106? erase acme.orders chunk [10, 20) on b\n"
                  "3 1 w0 106? erase acme.orders chunk [20, MaxKey) on a\n"
-                 "4 3 w1 0 verify acme.orders chunk [MinKey, 10) on a\n"
-                 "5 3 w2 0 verify acme.orders chunk [10, 20) on b\n"
-                 "6 3 w3 0 verify acme.orders chunk [20, MaxKey) on a\n");
+                 "4 1 w1 0 verify acme.orders chunk [MinKey, 10) on a\n"
+                 "5 1 w2 0 verify acme.orders chunk [10, 20) on b\n"
+                 "6 1 w3 0 verify acme.orders chunk [20, MaxKey) on a\n");
     assert_int_equal(dr_plan_estimated(w->plan), 311);
     assert_has(part_of(w, "acme.orders")->warning, "dataSize failed");
     struct dr_str out;
@@ -121,7 +121,7 @@ static void completed_shards_are_left_out_until_asked_again(void **state)
     plan_ok(w);
     expect_steps(w, false,
                  "1 1 w0 100 erase acme.orders chunk [10, 20) on b\n"
-                 "2 3 w1 0 verify acme.orders chunk [10, 20) on b\n");
+                 "2 1 w1 0 verify acme.orders chunk [10, 20) on b\n");
     const char *warning = part_of(w, "acme.orders")->warning;
     assert_has(warning, "completed on a (2026-11-21T10:00Z) per status documents; --again");
     assert_lacks(warning, "documents are there");
@@ -174,7 +174,7 @@ static void the_database_goes_last_and_only_with_all_of_its_collections(void **s
                  "  + {\"archive\":true,\"range\":{\"access\":\"scan\",\"collection\":"
                  "\"acme.settings\",\"epoch\":7,\"node\":\"a\"}}\n"
                  "  - {\"do\":\"restore\"}\n  ! NULL\n"
-                 "2 3 w1 0 verify acme.settings on a\n"
+                 "2 1 w1 0 verify acme.settings on a\n"
                  "  + {\"range\":{\"access\":\"scan\",\"collection\":\"acme.settings\",\"epoch\":7,"
                  "\"node\":\"a\"}}\n"
                  "  - {\"do\":\"nothing\"}\n  ! NULL\n"
@@ -243,7 +243,7 @@ static void the_balancer_rests_and_is_put_back_whatever_happens(void **state)
                                 "\"k\"],\"node\":"
                                 "\"a\",\"upto\":[{\"$max\":1}]}}\n"
                                 "  - {\"do\":\"restore\"}\n  ! NULL\n"
-                                "3 3 w2 0 verify acme.orders chunk [MinKey, MaxKey) on a\n"
+                                "3 1 w2 0 verify acme.orders chunk [MinKey, MaxKey) on a\n"
                                 "  + "
                                 "{\"range\":{\"access\":\"shard-range\",\"collection\":\"acme."
                                 "orders\","

@@ -40,8 +40,8 @@ static void a_filter_on_the_shard_key_takes_only_the_surveyed_chunks(void **stat
     expect_steps(w, false,
                  "1 1 w0 15? erase acme.orders chunk [MinKey, 10) on a\n"
                  "2 1 w0 15? erase acme.orders chunk [20, MaxKey) on a\n"
-                 "3 3 w1 0 verify acme.orders chunk [MinKey, 10) on a\n"
-                 "4 3 w2 0 verify acme.orders chunk [20, MaxKey) on a\n");
+                 "3 1 w1 0 verify acme.orders chunk [MinKey, 10) on a\n"
+                 "4 1 w2 0 verify acme.orders chunk [20, MaxKey) on a\n");
     assert_int_equal(dr_plan_part_at(w->plan, 0)->strategy, DR_BY_CHUNK_RANGE);
     assert_string_equal(dr_plan_part_at(w->plan, 0)->why, "evidence");
     assert_lacks(dr_plan_part_at(w->plan, 0)->warning, "hole");
@@ -80,7 +80,7 @@ static void steps_refer_to_the_filter_and_the_hash_covers_it(void **state)
                  "\"acme.orders\",\"epoch\":7,\"index\":\"status_1\",\"node\":\"a\",\"spec\":"
                  "\"request\"}}\n"
                  "  - {\"do\":\"restore\"}\n  ! NULL\n"
-                 "2 3 w1 0 verify acme.orders by index status_1 on a\n"
+                 "2 1 w1 0 verify acme.orders by index status_1 on a\n"
                  "  + {\"range\":{\"access\":\"index\",\"collection\":\"acme.orders\",\"epoch\":7,"
                  "\"index\":\"status_1\",\"node\":\"a\",\"spec\":\"request\"}}\n"
                  "  - {\"do\":\"nothing\"}\n  ! NULL\n");
@@ -112,9 +112,9 @@ static void reading_everything_needs_consent(void **state)
                  "1 1 w0 10? erase acme.orders chunk [MinKey, 10) on a\n"
                  "2 1 w0 10? erase acme.orders chunk [10, 20) on b\n"
                  "3 1 w0 10? erase acme.orders chunk [20, MaxKey) on a\n"
-                 "4 3 w1 0 verify acme.orders chunk [MinKey, 10) on a\n"
-                 "5 3 w2 0 verify acme.orders chunk [10, 20) on b\n"
-                 "6 3 w3 0 verify acme.orders chunk [20, MaxKey) on a\n");
+                 "4 1 w1 0 verify acme.orders chunk [MinKey, 10) on a\n"
+                 "5 1 w2 0 verify acme.orders chunk [10, 20) on b\n"
+                 "6 1 w3 0 verify acme.orders chunk [20, MaxKey) on a\n");
     free_world(w);
 }
 
@@ -126,7 +126,7 @@ static void a_broadcast_is_one_walk_through_the_router(void **state)
     plan_ok(w);
     expect_steps(w, false,
                  "1 1 w0 30 erase acme.orders by index status_1 on a\n"
-                 "2 3 w1 0 verify acme.orders by index status_1 on a\n");
+                 "2 1 w1 0 verify acme.orders by index status_1 on a\n");
     assert_int_equal(dr_plan_part_at(w->plan, 0)->strategy, DR_BY_BROADCAST);
     free_world(w);
 }
@@ -216,7 +216,7 @@ static void a_temporary_index_is_not_made_where_it_helps_nobody(void **state)
                       SURVEYED("scan", ""));
     refuse(w, DR_REFUSED, "no index can serve this filter");
     w = make_filtered(FILTERED ",\"temp_index\":true}", SURVEYED("scan", ""));
-    w->can = CAN_ALL & ~(uint32_t)DR_CAN_TEMP_INDEX;
+    w->can = CAN_ALL & ~(uint32_t)DR_CAN_COMMAND;
     refuse(w, DR_UNSUPPORTED, "cannot make a temporary index");
 }
 

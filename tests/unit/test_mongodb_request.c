@@ -202,6 +202,19 @@ static void status_documents_stay_out_of_the_tenant_and_the_cluster(void **state
     refuse(ACME ",\"status_database\":\"config\"}", "belongs to the cluster");
 }
 
+static void a_job_with_a_filter_writes_no_status_documents(void **state)
+{
+    (void)state;
+    struct dr_request *whole = parse_sound(ACME ",\"status_database\":\"alcatraz\"}");
+    struct dr_request *part = parse_sound(ACME ",\"collections\":[\"c\"],\"filter\":{\"a\":1},"
+                                               "\"status_database\":\"alcatraz\"}");
+    assert_non_null(json_object_get(whole->json, "status_database"));
+    assert_null(json_object_get(part->json, "status_database"));
+    assert_non_null(json_object_get(part->json, "filter"));
+    dr_request_destroy(whole);
+    dr_request_destroy(part);
+}
+
 static void a_filter_that_selects_nothing_special_is_refused(void **state)
 {
     (void)state;
@@ -250,6 +263,7 @@ int main(void)
         cmocka_unit_test(a_status_store_is_not_shown_in_messages),
         cmocka_unit_test(protected_names_are_refused),
         cmocka_unit_test(status_documents_stay_out_of_the_tenant_and_the_cluster),
+        cmocka_unit_test(a_job_with_a_filter_writes_no_status_documents),
         cmocka_unit_test(a_filter_that_selects_nothing_special_is_refused),
         cmocka_unit_test(short_memory_is_told),
     };

@@ -342,6 +342,9 @@ static void redact_hides_every_password(void **state)
         {"u:pw@host/db", "u:***@host/db"},
         {"sqlite:///var/lib/x.db", "sqlite:///var/lib/x.db"},
         {"pg://h?password=a:b@c", "pg://h?password=***"},
+        {"mongodb://h/?drover.configUri=mongodb%3A%2F%2Fu%3Apw%40c&w=1",
+         "mongodb://h/?drover.configUri=***&w=1"},
+        {"mongodb://u:pw@h/?w=1&statusURI=mongodb://x:y@z", "mongodb://u:***@z"},
         {"", ""},
     };
     char b[128];

@@ -593,9 +593,40 @@ static void redriving_a_stopped_operation_does_not_make_it_done(void **state)
     free_rig(s.r);
 }
 
+/* A table is renamed, held, dropped: until the drop begins the rename can be undone. */
+static void an_irreversible_plan_can_be_undone_until_a_step_without_undo_begins(void **state)
+{
+    (void)state;
+    struct rig *r = make_rig();
+    r->put.is_irreversible = true;
+    add(r, "s1", 1)->rollback_query = "ALTER TABLE held RENAME TO t";
+    add(r, "s1", 2)->rollback_query = NULL;
+    int64_t id = put(r);
+    refuse_wish(r, id, DR_WISH_ROLLBACK, "irreversible"); /* nothing was done */
+    run_step(r, id, 1, DR_OUT_DONE);
+    wish(r, id, DR_WISH_ROLLBACK);
+    assert_int_equal(run_all(r), 1);
+    assert_string_equal(dr_op_status_name(op_of(r, id).status), "rolled back");
+    free_rig(r);
+
+    r = make_rig();
+    r->put.is_irreversible = true;
+    add(r, "s1", 1)->rollback_query = "ALTER TABLE held RENAME TO t";
+    add(r, "s1", 2)->rollback_query = NULL;
+    id = put(r);
+    run_step(r, id, 1, DR_OUT_DONE);
+    struct dr_lease l;
+    lease_step(r, id, 2, &l);
+    refuse_wish(r, id, DR_WISH_ROLLBACK, "irreversible"); /* it may be done by now */
+    finish(r, &l, DR_OUT_DONE);
+    refuse_wish(r, id, DR_WISH_ROLLBACK, "irreversible");
+    free_rig(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_irreversible_plan_can_be_undone_until_a_step_without_undo_begins),
         cmocka_unit_test(every_wish_in_every_state_moves_or_says_why_not),
         cmocka_unit_test(a_paused_operation_leases_nothing_until_it_runs_again),
         cmocka_unit_test(the_last_step_done_while_pausing_ends_the_operation),

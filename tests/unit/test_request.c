@@ -171,7 +171,8 @@ static void the_stricter_item_limit_counts(void **state)
 static void the_list_of_kinds_is_true(void **state)
 {
     (void)state;
-    assert_string_equal(dr_request_kinds(), "tenant.drop purge redis.purge-stats mongodb.drop");
+    assert_string_equal(dr_request_kinds(),
+                        "tenant.drop purge redis.purge-stats sql.purge mongodb.drop");
     struct dr_err err = {0};
     struct dr_request *r = NULL;
     const char *at = dr_request_kinds();

@@ -47,8 +47,34 @@ static enum dr_code check_run(const struct dr_op *op, struct dr_err *err)
     return DR_OK;
 }
 
-static enum dr_code check_wish(const struct dr_op *op, enum dr_wish wish, bool is_rolling_back,
-                               struct dr_err *err)
+/* Before the first step without a rollback command begins, what an irreversible plan did can be
+ * undone: a table that is held by another name comes back. */
+static enum dr_code check_irreversible(struct dr_queue *q, const struct dr_op *op,
+                                       struct dr_err *err)
+{
+    static const char final[] =
+        "SELECT count(*) FROM steps WHERE op_id=? AND rollback_query IS NULL"
+        " AND status NOT IN (?,?)";
+    static const char undoable[] = "SELECT count(*) FROM steps WHERE op_id=? AND status=? AND"
+                                   " rollback_query NOT LIKE '{\"do\":%'";
+    int64_t begun = 0;
+    int64_t done = 0;
+    if (!op->is_irreversible) {
+        return DR_OK;
+    }
+    enum dr_code rc = dr_q_int(&q->w, &begun, 0, err, final, "iii", op->id, (int64_t)DR_S_CREATED,
+                               (int64_t)DR_S_CANCELLED);
+    if (rc == DR_OK) {
+        rc = dr_q_int(&q->w, &done, 0, err, undoable, "ii", op->id, (int64_t)DR_S_PROCESSED);
+    }
+    if (rc == DR_OK && (begun > 0 || done == 0)) {
+        rc = refuse(op, "was asked for as irreversible: nothing was archived", err);
+    }
+    return rc;
+}
+
+static enum dr_code check_wish(struct dr_queue *q, const struct dr_op *op, enum dr_wish wish,
+                               bool is_rolling_back, struct dr_err *err)
 {
     switch (wish) {
     case DR_WISH_RUN:
@@ -69,13 +95,11 @@ static enum dr_code check_wish(const struct dr_op *op, enum dr_wish wish, bool i
         }
         return is_rolling_back ? refuse(op, "is rolling back; pause it instead", err) : DR_OK;
     case DR_WISH_ROLLBACK:
-        if (op->is_irreversible) {
-            return refuse(op, "was asked for as irreversible: nothing was archived", err);
-        }
-        if (op->is_archive_expired) {
+        if (op->is_archive_expired && !op->is_irreversible) {
             return refuse(op, "cannot be rolled back: its archive has expired", err);
         }
-        return op->status == DR_O_ROLLED_BACK ? refuse(op, "is rolled back already", err) : DR_OK;
+        return op->status == DR_O_ROLLED_BACK ? refuse(op, "is rolled back already", err)
+                                              : check_irreversible(q, op, err);
     case DR_WISH_HOLD:
     case DR_WISH_COUNT:
         break;
@@ -102,7 +126,7 @@ static enum dr_code run_wish(struct dr_queue *q, struct queue_job *job, struct d
                            (op->status == DR_O_PAUSED || op->status == DR_O_PAUSING);
     enum dr_wish wish = is_resumed_undo ? DR_WISH_ROLLBACK : w->wish;
     if (rc == DR_OK) {
-        rc = check_wish(op, wish, is_rolling_back != 0, err);
+        rc = check_wish(q, op, wish, is_rolling_back != 0, err);
     }
     if (rc == DR_OK) {
         rc = dr_q_run(&q->w, err, set, "issii", (int64_t)wish, w->by == NULL ? "" : w->by,

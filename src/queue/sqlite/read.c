@@ -216,15 +216,20 @@ enum dr_code dr_queue_steps(struct dr_queue *q, int64_t op_id, enum dr_step_stat
     " id=s.op_id), (SELECT status FROM steps w WHERE w.id=s.rollback_wait_for_id), (SELECT"        \
     " max(stage) FROM stages WHERE op_id=s.op_id AND (undo_open>0 OR open>0)), (SELECT c9 FROM"    \
     " operations WHERE id=s.op_id) FROM steps s WHERE "
+/* One lower bound, the greater of the two: with two SQLite seeks to the operation's first step and
+ * reads on from there, page after page. */
+#define FROM_STEP                                                                                  \
+    "id > max(?2, (SELECT first_step - 1 FROM operations WHERE id=?1)) AND"                        \
+    " id < (SELECT first_step + steps FROM operations WHERE id=?1)"
     /* The repeated sets let SQLite use the partial indexes: few steps are held or stuck. */
-    static const char all[] = STEPS QUEUE_STEPS_OF_1 " AND id>?2 ORDER BY id LIMIT ?3";
-    static const char one[] =
-        STEPS QUEUE_STEPS_OF_1 " AND id>?2 AND status=?4 ORDER BY id LIMIT ?3";
+    static const char all[] = STEPS FROM_STEP " ORDER BY id LIMIT ?3";
+    static const char one[] = STEPS FROM_STEP " AND status=?4 ORDER BY id LIMIT ?3";
     static const char held[] =
         STEPS "op_id=?1 AND id>?2 AND status IN (1,2,3) AND status=?4 ORDER BY id LIMIT ?3";
     static const char stuck[] =
         STEPS "op_id=?1 AND id>?2 AND status IN (4,9) AND status=?4 ORDER BY id LIMIT ?3";
 #undef STEPS
+#undef FROM_STEP
     bool is_held = status == DR_S_LEASED || status == DR_S_WAITING || status == DR_S_UNKNOWN;
     bool is_stuck = status == DR_S_FAILED || status == DR_S_UNDO_FAILED;
     const char *sql = status == DR_S_COUNT ? all : is_held ? held : is_stuck ? stuck : one;

@@ -170,13 +170,19 @@ enum dr_code md_fail(struct md_conn *c, unsigned number, const char *state, cons
 
 enum dr_code md_fail_conn(struct md_conn *c, struct dr_err *err)
 {
-    assert(mysql_errno(c->mysql) != 0);
+    if (mysql_errno(c->mysql) == 0) {
+        c->is_lost = true;
+        return dr_fail(err, DR_UNREACHABLE, "%s: the answer broke off without an error", c->shown);
+    }
     return md_fail(c, mysql_errno(c->mysql), mysql_sqlstate(c->mysql), mysql_error(c->mysql), err);
 }
 
 enum dr_code md_fail_stmt(struct md_conn *c, MYSQL_STMT *stmt, struct dr_err *err)
 {
-    assert(mysql_stmt_errno(stmt) != 0);
+    /* An error that comes between the rows of an answer is noted at the connection alone. */
+    if (mysql_stmt_errno(stmt) == 0) {
+        return md_fail_conn(c, err);
+    }
     return md_fail(c, mysql_stmt_errno(stmt), mysql_stmt_sqlstate(stmt), mysql_stmt_error(stmt),
                    err);
 }

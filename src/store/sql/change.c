@@ -20,12 +20,13 @@ static int compare_keys(const void *a, size_t a_len, const void *b, size_t b_len
 
 static int order_items(const void *a, const void *b, void *arg)
 {
-    const struct dr_batch *batch = arg;
+    const struct sa_change *c = arg;
+    const struct dr_batch *batch = c->batch;
     uint64_t x = *(const uint64_t *)a;
     uint64_t y = *(const uint64_t *)b;
-    int c = compare_keys(batch->item[x].key, batch->item[x].key_len, batch->item[y].key,
-                         batch->item[y].key_len);
-    return c != 0 ? c : x < y ? -1 : x > y;
+    int order = compare_keys(batch->item[x].key, batch->item[x].key_len, batch->item[y].key,
+                             batch->item[y].key_len);
+    return order != 0 ? order : x < y ? -1 : x > y;
 }
 
 static void sort_items(struct sa_change *c)
@@ -36,7 +37,7 @@ static void sort_items(struct sa_change *c)
         c->state[i] = SA_ABSENT;
         c->is_double[i] = false;
     }
-    qsort_r(c->sorted, b->count, sizeof *c->sorted, order_items, (void *)(uintptr_t)b);
+    qsort_r(c->sorted, b->count, sizeof *c->sorted, order_items, c);
     for (uint64_t i = 1; i < b->count; i++) {
         const struct dr_item *x = &b->item[c->sorted[i - 1]];
         const struct dr_item *y = &b->item[c->sorted[i]];
@@ -173,14 +174,19 @@ uint64_t sa_keys_each(const struct sa_table *t)
     return fit < SA_KEYS_MAX ? fit : SA_KEYS_MAX;
 }
 
-void sa_add_look(struct sa_change *c, struct sa_query *q)
+void sa_add_looked_columns(struct sa_change *c, struct sa_query *q)
 {
-    dr_str_add(&q->text, "SELECT ");
     sa_add_key_columns(q, c->table);
     if (c->has_values) {
         dr_str_add(&q->text, ", ");
         sa_add_stored(q, c->table);
     }
+}
+
+void sa_add_look(struct sa_change *c, struct sa_query *q)
+{
+    dr_str_add(&q->text, "SELECT ");
+    sa_add_looked_columns(c, q);
 }
 
 enum dr_code sa_take_look(void *arg, const struct dr_value *value, uint32_t count,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns erasing: one short transaction that locks the rows it finds (never waiting for others),
- * compares them with what was read, deletes those that are the same, and commits.
+ * compares them with what was read, deletes those that are the same, and commits. Where DELETE
+ * gives back what it took, it comes first and the comparison decides between commit and rollback.
  *
  * A batch that was read in the order of the key is one range of it: then one statement locks it
  * and one deletes it, provided that the range holds exactly the batch. Both count, so that a row
@@ -178,6 +179,66 @@ static enum dr_code delete_span(struct sa_change *c, bool *is_done_out, struct d
     return rc;
 }
 
+/* Does a DELETE give back what it took? PostgreSQL's does, and MariaDB's, whose lock waits can be
+ * switched off for one statement from 10.3 on; MySQL's does not. */
+static bool gives_back(const struct sa_store *s)
+{
+    return s->is_pg || (!s->info->is_mysql && s->info->version >= 100300);
+}
+
+/* Delete the span and look at what came back. Rows that others hold end the statement at once, or
+ * after a moment. */
+static enum dr_code delete_and_look(struct sa_change *c, struct dr_err *err)
+{
+    struct sa_query q;
+    bool is_first = true;
+    enum dr_code rc = DR_OK;
+    c->strangers = 0;
+    if (c->store->is_pg) {
+        rc = dr_sqldb_exec(c->store->db, "SET LOCAL lock_timeout = '50ms'", NULL, 0, NULL, err);
+    }
+    if (rc != DR_OK) {
+        return rc;
+    }
+    sa_query_init(&q, c->store);
+    dr_str_addf(&q.text, "%sDELETE FROM %s",
+                c->store->is_pg ? "" : "SET STATEMENT innodb_lock_wait_timeout=0 FOR ",
+                c->table->from);
+    add_span(c, &q, &is_first);
+    sa_add_delete_order(&q, c->table, c->batch->count + 1); /* one more tells that it is too many */
+    dr_str_add(&q.text, " RETURNING ");
+    sa_add_looked_columns(c, &q);
+    rc = sa_query_rows(c->store, &q, sa_take_look, c, err);
+    sa_query_fini(&q);
+    return rc;
+}
+
+/* Locking and looking beforehand, which in PostgreSQL writes every row once more, is left out: what
+ * is not exactly the batch is rolled back, and the rows are named one by one instead. */
+static enum dr_code take_span(struct sa_change *c, bool *is_done_out, struct dr_err *err)
+{
+    bool is_whole = false;
+    enum dr_code rc = delete_and_look(c, err);
+    is_whole = rc == DR_OK && c->strangers == 0;
+    for (uint64_t i = 0; is_whole && i < c->batch->count; i++) {
+        is_whole = c->state[i] == SA_SAME;
+    }
+    if (rc == DR_OK && is_whole) {
+        rc = sa_check_epoch(c, err); /* the table's lock keeps the definition as it is now */
+        *is_done_out = rc == DR_OK;
+        return rc;
+    }
+    if (rc != DR_OK && rc != DR_BUSY) {
+        return rc;
+    }
+    dr_err_clear(err);
+    dr_sqldb_rollback(c->store->db);
+    for (uint64_t i = 0; i < c->batch->count; i++) {
+        c->state[i] = SA_ABSENT;
+    }
+    return dr_sqldb_begin(c->store->db, err);
+}
+
 /* ---- rows by name ---- */
 
 static enum dr_code delete_some(struct sa_change *c, const uint64_t *pick, uint64_t count,
@@ -225,6 +286,9 @@ static enum dr_code erase_span(struct sa_change *c, bool *is_done_out, struct dr
 {
     bool is_whole = false;
     *is_done_out = false;
+    if (gives_back(c->store)) {
+        return take_span(c, is_done_out, err);
+    }
     enum dr_code rc = lock_span(c, &is_whole, err);
     if (rc != DR_OK || !is_whole) {
         return rc;

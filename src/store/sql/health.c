@@ -34,7 +34,10 @@ static enum dr_code take_reading(void *arg, const struct dr_value *v, uint32_t c
 static enum dr_code read_vital(struct sa_store *s, enum sa_brake brake, const char *sql,
                                const char *param, struct reading *out, struct dr_err *err)
 {
-    struct dr_value v = param == NULL ? (struct dr_value){0} : sa_text(param);
+    struct dr_value v = {0};
+    if (param != NULL) {
+        v = sa_text(param);
+    }
     *out = (struct reading){.value = -1};
     if ((s->blind & brake) != 0) {
         return DR_OK;

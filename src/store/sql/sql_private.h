@@ -264,6 +264,8 @@ enum dr_code sa_probe(void *impl, const struct dr_range *r, const struct dr_batc
                       struct dr_tally *tally, struct dr_err *err);
 const char *sa_lock_words(const struct sa_store *s);
 /* Read rows into states: SELECT key [, stored columns] FROM table ... */
+/* The columns that sa_take_look expects. */
+void sa_add_looked_columns(struct sa_change *c, struct sa_query *q);
 void sa_add_look(struct sa_change *c, struct sa_query *q);
 enum dr_code sa_take_look(void *arg, const struct dr_value *value, uint32_t count,
                           struct dr_err *err);

@@ -145,7 +145,7 @@ static enum dr_code count_rows(struct sa_store *s, struct sa_table *t,
                                const struct dr_filter *filter, struct dr_collection *c,
                                struct dr_str *warning, struct dr_err *err)
 {
-    struct dr_chunk *chunk = (struct dr_chunk *)(uintptr_t)c->chunk;
+    struct dr_chunk *chunk = (struct dr_chunk *)c->chunk;
     const char *missing = missing_field(t, filter);
     enum dr_code rc = count_table(s, t, NULL, &c->rows_total, err);
     if (rc != DR_OK) {
@@ -265,7 +265,7 @@ enum dr_code sa_survey(void *impl, const char *database, const struct dr_filter 
     struct sa_vitals vitals;
     struct list l = {.arena = survey->arena, .schema = database};
     static const char *const main_node = "main";
-    survey->node = dr_arena_memdup(survey->arena, &main_node, sizeof main_node);
+    survey->node = dr_arena_memdup(survey->arena, &main_node, sizeof(const char *));
     survey->node_count = 1;
     enum dr_code rc = survey->node == NULL ? dr_fail_nomem(err) : list_tables(s, database, &l, err);
     rc = rc == DR_OK ? sa_read_vitals(s, &vitals, err) : rc; /* to know what cannot be read */

@@ -282,7 +282,7 @@ static enum dr_code count_all(struct sa_store *s, struct facts *f, struct dr_col
     struct sa_query q;
     bool is_first = true;
     int64_t rows = 0;
-    struct dr_chunk *chunk = (struct dr_chunk *)(uintptr_t)c->chunk;
+    struct dr_chunk *chunk = (struct dr_chunk *)c->chunk;
     sa_query_init(&q, s);
     dr_str_addf(&q.text, "SELECT count(*) FROM %s", f->walk.table->from);
     enum dr_code rc = sa_query_number(s, &q, &rows, err);
@@ -375,7 +375,7 @@ enum dr_code sa_survey_spec(void *impl, const char *spec, struct dr_survey *surv
     static const char *const main_node = "main";
     dr_str_init(&f.advice);
     dr_str_init(&f.warning);
-    survey->node = dr_arena_memdup(survey->arena, &main_node, sizeof main_node);
+    survey->node = dr_arena_memdup(survey->arena, &main_node, sizeof(const char *));
     survey->node_count = 1;
     enum dr_code rc = survey->node == NULL || f.partitions == NULL
                           ? dr_fail_nomem(err)

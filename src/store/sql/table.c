@@ -17,7 +17,7 @@ static void *grow(struct dr_arena *a, void *old, uint32_t count, size_t bytes_ea
         return old;
     }
     char *grown = dr_arena_alloc(a, (count == 0 ? 1 : (size_t)count * 2) * bytes_each);
-    if (grown != NULL && count > 0) {
+    if (grown != NULL && old != NULL) {
         memcpy(grown, old, count * bytes_each);
     }
     return grown;

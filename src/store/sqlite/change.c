@@ -104,8 +104,12 @@ static enum dr_code look_at_row(struct change *c, const struct dr_item *item,
         return rc;
     }
     if (item->value == NULL) {
-        *state_out = sq_row_selected(&c->walk, c->range, c->value) ? ROW_SAME : ROW_CHANGED;
-        return DR_OK;
+        bool is_selected = sq_row_selected(&c->walk, c->range, c->value);
+        if (is_selected && c->walk.where != NULL) {
+            rc = sq_where_matches(c->node, &c->walk, c->id, &is_selected, err);
+        }
+        *state_out = is_selected ? ROW_SAME : ROW_CHANGED;
+        return rc;
     }
     dr_str_clear(&c->text);
     sq_row_encode(c->table, c->id, c->value, c->row, &c->text);

@@ -333,8 +333,13 @@ static enum dr_code run_all(struct sq_node *n, const char *text, bool is_run, st
 enum dr_code sq_command(void *impl, const char *node, const char *text, struct dr_err *err)
 {
     struct sq_node *n = NULL;
+    bool is_whole = false;
+    enum dr_code rc = sq_whole(impl, node, text, &is_whole, err);
+    if (rc != DR_OK || is_whole) {
+        return rc;
+    }
     struct dr_arena *a = dr_arena_create(COMMAND_BLOCK_BYTES);
-    enum dr_code rc = a == NULL ? dr_fail_nomem(err) : sq_node_find(impl, node, &n, err);
+    rc = a == NULL ? dr_fail_nomem(err) : sq_node_find(impl, node, &n, err);
     /* All of it is read before any of it is run. */
     rc = rc == DR_OK ? run_all(n, text, false, a, err) : rc;
     rc = rc == DR_OK ? sq_begin_write(n, err) : rc;

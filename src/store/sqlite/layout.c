@@ -21,6 +21,7 @@ struct listed {
 
 struct surveyor {
     struct sq_store *store;
+    const char *only; /* of a plain file only this table; NULL: all */
     struct dr_survey *survey;
     const struct dr_filter *filter;
     struct dr_arena *arena; /* the survey's */
@@ -467,6 +468,9 @@ static enum dr_code list_tables(struct surveyor *v, struct sq_node *n, struct dr
                                  "'view') ORDER BY name",
                                  &st, err);
     while (rc == DR_OK && (rc = dr_sql_step(&n->sql, st, &is_row, err)) == DR_OK && is_row) {
+        if (v->only != NULL && sqlite3_stricmp(v->only, dr_sql_text(st, 0)) != 0) {
+            continue;
+        }
         rc = append_collection(v, err);
         if (rc != DR_OK) {
             break;
@@ -708,21 +712,37 @@ static enum dr_code list_layout_file(struct surveyor *v, struct dr_err *err)
     return rc;
 }
 
+static enum dr_code run_survey(struct surveyor *v, struct dr_err *err)
+{
+    struct dr_err own = {0};
+    dr_str_init(&v->warning);
+    err = err == NULL ? &own : err; /* warnings are made of messages */
+    enum dr_code rc = v->store->is_plain ? list_plain_file(v, err) : list_layout_file(v, err);
+    for (uint32_t i = 0; rc == DR_OK && i < v->survey->collection_count; i++) {
+        v->at = &v->survey->collection[i];
+        v->table = v->store->is_plain ? v->at->name + strlen("main.") : v->at->name;
+        v->primary = v->listed[i].primary;
+        rc = survey_collection(v, err);
+    }
+    dr_str_fini(&v->warning);
+    return rc;
+}
+
 enum dr_code sq_survey(void *impl, const char *database, const struct dr_filter *filter,
                        struct dr_survey *survey, struct dr_err *err)
 {
-    struct dr_err own = {0};
     struct surveyor v = {.store = impl, .survey = survey, .filter = filter, .arena = survey->arena};
     survey->database = database;
-    dr_str_init(&v.warning);
-    err = err == NULL ? &own : err; /* warnings are made of messages */
-    enum dr_code rc = v.store->is_plain ? list_plain_file(&v, err) : list_layout_file(&v, err);
-    for (uint32_t i = 0; rc == DR_OK && i < survey->collection_count; i++) {
-        v.at = &survey->collection[i];
-        v.table = v.store->is_plain ? v.at->name + strlen("main.") : v.at->name;
-        v.primary = v.listed[i].primary;
-        rc = survey_collection(&v, err);
-    }
-    dr_str_fini(&v.warning);
-    return rc;
+    return run_survey(&v, err);
+}
+
+enum dr_code sq_survey_one(struct sq_store *s, const char *table, struct dr_survey *survey,
+                           struct dr_err *err)
+{
+    struct surveyor v = {.store = s, .survey = survey, .arena = survey->arena, .only = table};
+    survey->database = "main";
+    enum dr_code rc = run_survey(&v, err);
+    return rc == DR_OK && survey->collection_count == 0
+               ? dr_fail(err, DR_NOT_FOUND, "%s: there is no table \"%s\"", s->path, table)
+               : rc;
 }

@@ -22,6 +22,8 @@ enum dr_code sq_connect(struct dr_sql *sql, const char *path, struct dr_err *err
     if (rc != DR_OK) {
         return rc;
     }
+    /* A misspelt name in double quotes shall be an error, not a text that may match every row. */
+    (void)sqlite3_db_config(sql->db, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
     rc = dr_sql_exec(sql, "PRAGMA foreign_keys=OFF; PRAGMA synchronous=FULL;", err);
     int64_t is_utf8 = 0;
     if (rc == DR_OK) {

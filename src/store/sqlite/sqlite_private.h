@@ -156,12 +156,15 @@ void sq_row_encode(const struct sq_table *t, const struct dr_value *id,
 /* ---- where.c: conditions ---- */
 struct sq_walk {
     const struct sq_table *table;
-    const char *index;  /* INDEXED BY, quoted; NULL: the table's own tree or the planner */
-    bool is_own_tree;   /* NOT INDEXED: the order is the table's own */
-    uint32_t ref_count; /* what rows are ordered by, identity last */
-    uint32_t key_count; /* how many of them are the range's key */
+    const char *index;      /* INDEXED BY, quoted; NULL: the table's own tree or the planner */
+    const char *index_name; /* the same without quotes */
+    bool is_own_tree;       /* NOT INDEXED: the order is the table's own */
+    uint32_t ref_count;     /* what rows are ordered by, identity last */
+    uint32_t key_count;     /* how many of them are the range's key */
     struct sq_ref *ref;
-    int hashed_column; /* the field whose hash is stored, -1 */
+    int hashed_column;    /* the field whose hash is stored, -1 */
+    const char *where;    /* an expression that a person wrote, or NULL */
+    struct dr_bound last; /* the walk ends with rows that begin with this; parts 0: open */
 };
 /* What lies behind a position and before a bound, as a series of simple queries. */
 struct sq_span {
@@ -181,8 +184,31 @@ void sq_add_filter(struct sq_query *q, const struct sq_table *t, const struct dr
                    bool *is_first);
 void sq_add_ref(struct sq_query *q, const struct sq_ref *r, bool with_plus);
 
+/* ---- spec.c: what a request of kind sql.purge says ---- */
+struct sq_spec {
+    const char *table; /* NULL: the spec names none */
+    const char *where; /* NULL: everything */
+    uint32_t key_count;
+    const char *key[DR_KEY_PARTS_MAX];
+    struct dr_bound last; /* inclusive; parts 0: no bound */
+};
+/* `text` NULL gives an empty one. */
+enum dr_code sq_spec_parse(const char *text, struct dr_arena *a, struct sq_spec *out,
+                           struct dr_err *err);
+/* Is this the name by which a key means the rowid, and no column's? */
+bool sq_is_rowid(const struct sq_table *t, const struct sq_spec *spec);
+void sq_add_where(struct sq_query *q, const struct sq_walk *w, bool *is_first);
+/* Does the row with this identity match the walk's expression? */
+enum dr_code sq_where_matches(struct sq_node *n, const struct sq_walk *w, const struct dr_value *id,
+                              bool *out, struct dr_err *err);
+enum dr_code sq_survey_spec(void *impl, const char *spec, struct dr_survey *survey,
+                            struct dr_err *err);
+
 /* ---- walk.c: order, scan, count ---- */
-/* Everything about how to walk the range; `a` owns the parts. */
+/* The statement of a walk that begins behind `at` (NULL: at the start), for EXPLAIN. */
+enum dr_code sq_walk_text(const struct sq_walk *w, const struct dr_value *at, struct sq_query *q,
+                          struct dr_err *err);
+/* order.c: everything about how to walk the range; `a` owns the parts. */
 enum dr_code sq_walk_plan(struct sq_store *s, struct sq_node *n, const struct sq_table *t,
                           const struct dr_range *r, struct dr_arena *a, struct sq_walk *out,
                           struct dr_err *err);
@@ -207,9 +233,17 @@ enum dr_code sq_restore(void *impl, const struct dr_range *r, const struct dr_ba
                         struct dr_tally *tally, struct dr_err *err);
 enum dr_code sq_survey(void *impl, const char *database, const struct dr_filter *filter,
                        struct dr_survey *survey, struct dr_err *err);
+/* One table of a plain file, as a survey with one collection; DR_NOT_FOUND without it. */
+enum dr_code sq_survey_one(struct sq_store *s, const char *table, struct dr_survey *survey,
+                           struct dr_err *err);
 /* The hash column of a hashed collection, into the arena. */
 enum dr_code sq_hash_column(struct sq_store *s, const char *collection, struct dr_arena *a,
                             const char **out, struct dr_err *err);
 enum dr_code sq_command(void *impl, const char *node, const char *text, struct dr_err *err);
+
+/* ---- whole.c: commands about a whole table, see store/hold.h ---- */
+/* *is_whole_out false: another command, nothing done. */
+enum dr_code sq_whole(struct sq_store *s, const char *node, const char *text, bool *is_whole_out,
+                      struct dr_err *err);
 
 #endif

@@ -149,6 +149,7 @@ static const struct dr_store_ops ops = {
     .probe = sq_probe,
     .restore = sq_restore,
     .command = sq_command,
+    .survey_spec = sq_survey_spec,
 };
 
 const struct dr_store_ops *dr_store_sqlite_ops(void)

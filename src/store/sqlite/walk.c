@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owns the order in which a range is walked, and the reading: scan and count. A scan is one read
- * transaction; it goes on behind the values of the last row (never OFFSET), so that a batch costs
- * what it reads, however far into the range it is. */
+/* Owns the reading of a range: scan and count. A scan is one read transaction; it goes on behind
+ * the values of the last row (never OFFSET), so that a batch costs what it reads, however far into
+ * the range it is. */
 #include <assert.h>
 #include <inttypes.h>
 #include <string.h>
@@ -9,206 +9,6 @@
 #include "store/sqlite/sqlite_private.h"
 
 enum { SCAN_BLOCK_BYTES = 16 * 1024, CLOCK_EVERY_ROWS = 64 };
-
-/* ---- planning ---- */
-
-static enum dr_code add_key(struct sq_walk *w, const char *field, struct dr_err *err)
-{
-    int column = sq_column_find(w->table, field);
-    if (column < 0) {
-        return dr_fail(err, DR_INPUT, "table %s has no column \"%s\"", w->table->name, field);
-    }
-    assert(w->ref != NULL);
-    w->ref[w->ref_count++] = (struct sq_ref){
-        .sql = w->table->column[column].quoted,
-        .affinity = w->table->column[column].affinity,
-        .is_binary = true,
-        .column = column,
-    };
-    return DR_OK;
-}
-
-static bool has_ref(const struct sq_walk *w, const struct sq_ref *r)
-{
-    for (uint32_t i = 0; i < w->ref_count; i++) {
-        if (r->column >= 0 && w->ref[i].column == r->column && r->is_binary) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Are the keys the beginning of the table's own order? */
-static bool is_own_order(const struct sq_walk *w)
-{
-    const struct sq_table *t = w->table;
-    for (uint32_t i = 0; i < w->key_count; i++) {
-        if (i >= t->id_count || t->id[i].column != w->ref[i].column || !t->id[i].is_binary) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool begins_with_keys(const struct dr_index *x, const struct sq_walk *w)
-{
-    if (x->is_partial || x->field_count < w->key_count) {
-        return false;
-    }
-    for (uint32_t i = 0; i < w->key_count; i++) {
-        if (sq_column_find(w->table, x->field[i]) != w->ref[i].column) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static const struct dr_index *find_index(const struct sq_walk *w, const char *name)
-{
-    const struct dr_index *best = NULL;
-    for (uint32_t i = 0; i < w->table->index_count; i++) {
-        const struct dr_index *x = &w->table->index[i];
-        if (name != NULL) {
-            best = strcmp(x->name, name) == 0 ? x : best;
-        } else if (begins_with_keys(x, w) && (best == NULL || x->field_count < best->field_count)) {
-            best = x;
-        }
-    }
-    return best;
-}
-
-/* Order by all fields of the index: then its order and ours are the same. */
-static enum dr_code use_index(struct sq_walk *w, const struct dr_index *x, struct dr_arena *a,
-                              struct dr_err *err)
-{
-    enum dr_code rc = DR_OK;
-    for (uint32_t i = w->ref_count; rc == DR_OK && i < x->field_count; i++) {
-        rc = add_key(w, x->field[i], err);
-    }
-    w->index = sq_quote(a, x->name);
-    return rc == DR_OK && w->index == NULL ? dr_fail_nomem(err) : rc;
-}
-
-static enum dr_code plan_hashed(struct sq_store *s, const struct dr_range *r, struct dr_arena *a,
-                                struct sq_walk *w, struct dr_err *err)
-{
-    const char *column = NULL;
-    if (r->key_count != 1) {
-        return dr_fail(err, DR_UNSUPPORTED,
-                       "%s: a hashed key of %" PRIu32 " fields; only one is "
-                       "supported",
-                       r->collection, r->key_count);
-    }
-    w->hashed_column = sq_column_find(w->table, r->key[0]);
-    if (w->hashed_column < 0) {
-        return dr_fail(err, DR_INPUT, "table %s has no column \"%s\"", w->table->name, r->key[0]);
-    }
-    enum dr_code rc = sq_hash_column(s, r->collection, a, &column, err);
-    return rc == DR_OK ? add_key(w, column, err) : rc;
-}
-
-static enum dr_code plan_index(const struct sq_node *n, const struct dr_range *r,
-                               struct dr_arena *a, struct sq_walk *w, struct dr_err *err)
-{
-    const struct dr_index *x = find_index(w, r->index);
-    if (x == NULL) {
-        return dr_fail(err, DR_NOT_FOUND, "node %s: table %s has no index \"%s\"", n->name,
-                       w->table->name, r->index);
-    }
-    if (x->is_partial) {
-        return dr_fail(err, DR_UNSUPPORTED,
-                       "node %s: index \"%s\" cannot be walked: it covers only some rows, or is "
-                       "descending, on an expression or not sorted by bytes",
-                       n->name, r->index);
-    }
-    return use_index(w, x, a, err);
-}
-
-static enum dr_code plan_keys(struct sq_store *s, const struct dr_range *r, struct dr_arena *a,
-                              struct sq_walk *w, struct dr_err *err)
-{
-    enum dr_code rc = DR_OK;
-    if (r->access == DR_BY_SHARD_HASHED) {
-        rc = plan_hashed(s, r, a, w, err);
-    } else {
-        for (uint32_t i = 0; rc == DR_OK && i < r->key_count; i++) {
-            rc = add_key(w, r->key[i], err);
-        }
-    }
-    w->key_count = w->ref_count;
-    w->is_own_tree = is_own_order(w);
-    const struct dr_index *x = w->is_own_tree ? NULL : find_index(w, NULL);
-    return rc == DR_OK && x != NULL ? use_index(w, x, a, err) : rc;
-}
-
-enum dr_code sq_walk_plan(struct sq_store *s, struct sq_node *n, const struct sq_table *t,
-                          const struct dr_range *r, struct dr_arena *a, struct sq_walk *out,
-                          struct dr_err *err)
-{
-    enum dr_code rc = sq_filter_check(t, r->filter, r->collection, err);
-    *out = (struct sq_walk){.table = t, .hashed_column = -1};
-    out->ref = dr_arena_alloc(a, (DR_KEY_PARTS_MAX + t->id_count) * sizeof *out->ref);
-    if (rc == DR_OK && out->ref == NULL) {
-        rc = dr_fail_nomem(err);
-    }
-    if (rc != DR_OK) {
-        return rc;
-    }
-    assert(out->ref != NULL);
-    switch (r->access) {
-    case DR_BY_SHARD_RANGE:
-    case DR_BY_SHARD_HASHED:
-        rc = plan_keys(s, r, a, out, err);
-        break;
-    case DR_BY_INDEX:
-        rc = plan_index(n, r, a, out, err);
-        break;
-    case DR_BY_SCAN:
-        out->is_own_tree = true;
-        break;
-    case DR_BY_KEYS:
-        rc =
-            dr_fail(err, DR_UNSUPPORTED, "%s: rows are not found by generated keys", r->collection);
-        break;
-    }
-    for (uint32_t i = 0; rc == DR_OK && i < t->id_count; i++) {
-        if (!has_ref(out, &t->id[i])) {
-            out->ref[out->ref_count++] = t->id[i];
-        }
-    }
-    return rc;
-}
-
-struct row_view {
-    const struct sq_table *table;
-    const struct dr_value *value;
-};
-
-static const struct dr_value *find_field(void *arg, const char *field)
-{
-    const struct row_view *row = arg;
-    int column = sq_column_find(row->table, field);
-    return column < 0 ? NULL : &row->value[column];
-}
-
-bool sq_row_selected(const struct sq_walk *w, const struct dr_range *r,
-                     const struct dr_value *value)
-{
-    struct row_view row = {.table = w->table, .value = value};
-    struct dr_bound at = {0};
-    for (uint32_t i = 0; i < w->key_count; i++) {
-        at.part[i] = value[w->ref[i].column];
-    }
-    at.parts = r->from.parts;
-    if (at.parts > 0 && dr_bound_compare(&at, &r->from) < 0) {
-        return false;
-    }
-    at.parts = r->upto.parts;
-    if (at.parts > 0 && dr_bound_compare(&at, &r->upto) >= 0) {
-        return false;
-    }
-    return r->filter == NULL || dr_filter_match(r->filter, find_field, &row);
-}
 
 /* ---- spans ---- */
 
@@ -258,6 +58,15 @@ static enum dr_code make_span(const struct sq_walk *w, const struct dr_range *r,
                        r->collection);
     }
     span_upto_bound(&r->upto, out);
+    if (w->last.parts > w->ref_count) {
+        return dr_fail(err, DR_INPUT, "%s: a last key of %" PRIu32 " values for a walk by %" PRIu32,
+                       r->collection, w->last.parts, w->ref_count);
+    }
+    if (w->last.parts > 0) {
+        span_upto_bound(&w->last, out);
+        out->is_up_inside = true;
+        out->has_up = true;
+    }
     if (from == NULL || from->len == 0) {
         span_from_bound(&r->from, out);
         return DR_OK;
@@ -334,6 +143,7 @@ static enum dr_code count_span(struct sq_node *n, const struct sq_walk *w,
         add_from(&q, w);
         if (sq_add_segment(&q, w, span, i, &is_first)) {
             sq_add_filter(&q, w->table, f, &is_first);
+            sq_add_where(&q, w, &is_first);
             rc = run_count(n, &q, out, err);
         }
         sq_query_fini(&q);
@@ -471,6 +281,15 @@ static void add_columns(const struct scan *c, struct sq_query *q)
     }
 }
 
+static void add_order(struct sq_query *q, const struct sq_walk *w)
+{
+    dr_str_add(&q->text, " ORDER BY ");
+    for (uint32_t i = 0; i < w->ref_count; i++) {
+        dr_str_add(&q->text, i == 0 ? "" : ", ");
+        sq_add_ref(q, &w->ref[i], false);
+    }
+}
+
 static bool build_scan(const struct scan *c, uint32_t segment, struct sq_query *q)
 {
     bool is_first = true;
@@ -480,11 +299,8 @@ static bool build_scan(const struct scan *c, uint32_t segment, struct sq_query *
         return false;
     }
     sq_add_filter(q, c->walk.table, c->range->filter, &is_first);
-    dr_str_add(&q->text, " ORDER BY ");
-    for (uint32_t i = 0; i < c->walk.ref_count; i++) {
-        dr_str_add(&q->text, i == 0 ? "" : ", ");
-        sq_add_ref(q, &c->walk.ref[i], false);
-    }
+    sq_add_where(q, &c->walk, &is_first);
+    add_order(q, &c->walk);
     /* One more than fits tells whether this was the end; without an index it bounds the sorting. */
     uint64_t left = c->budget->items_max - c->batch->count;
     struct dr_value limit = {.type = DR_V_INT,
@@ -492,6 +308,31 @@ static bool build_scan(const struct scan *c, uint32_t segment, struct sq_query *
     dr_str_add(&q->text, " LIMIT ");
     sq_query_bind(q, &limit);
     return true;
+}
+
+enum dr_code sq_walk_text(const struct sq_walk *w, const struct dr_value *at, struct sq_query *q,
+                          struct dr_err *err)
+{
+    struct sq_span span;
+    struct dr_range open = {.collection = w->table->name};
+    struct dr_cursor from = {0};
+    bool is_first = true;
+    enum dr_code rc = make_span(w, &open, &from, NULL, &span, err);
+    if (rc == DR_OK && at != NULL) {
+        span.low = at;
+        span.low_count = w->ref_count;
+        span.is_low_inside = false;
+    }
+    if (rc != DR_OK) {
+        return rc;
+    }
+    dr_str_add(&q->text, "EXPLAIN QUERY PLAN SELECT *");
+    add_from(q, w);
+    if (sq_add_segment(q, w, &span, sq_span_segments(&span) - 1, &is_first)) {
+        sq_add_where(q, w, &is_first);
+    }
+    add_order(q, w);
+    return DR_OK;
 }
 
 static enum dr_code fail_hash(const struct scan *c, const struct dr_value *stored, int64_t right,
@@ -633,6 +474,11 @@ static enum dr_code take_row(struct scan *c, sqlite3_stmt *st, struct dr_err *er
                         with_values ? c->row_text.data : NULL, c->row_text.len, err);
 }
 
+static bool is_picky(const struct scan *c)
+{
+    return c->range->filter != NULL || c->walk.where != NULL;
+}
+
 static bool is_spent(const struct scan *c)
 {
     uint64_t count = c->batch->count;
@@ -640,7 +486,7 @@ static bool is_spent(const struct scan *c)
         return true;
     }
     /* With a filter, many rows may lie between two that are given. */
-    if (count == 0 || (c->range->filter == NULL && count % CLOCK_EVERY_ROWS != 0)) {
+    if (count == 0 || (!is_picky(c) && count % CLOCK_EVERY_ROWS != 0)) {
         return false;
     }
     return (uint64_t)(dr_mono_now() - c->started) >= c->budget->ms_max;
@@ -659,7 +505,7 @@ static enum dr_code scan_segment(struct scan *c, uint32_t segment, struct dr_err
     rc = sq_query_start(c->node, &q, &st, err);
     while (rc == DR_OK && !c->is_full) {
         /* With a filter, looking whether more follows could mean reading the rest of the table. */
-        if (c->range->filter != NULL && is_spent(c)) {
+        if (is_picky(c) && is_spent(c)) {
             c->is_full = true;
             break;
         }
