@@ -6,6 +6,9 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 mode=${1:-test}
 jobs=${JOBS:-$(nproc)}
+# libmongoc makes a segment in /dev/shm when a program starts that is linked with it. The killed ones
+# leave theirs, and one that gets an old number again says so on standard error.
+export MONGOC_DISABLE_SHM=1
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 # Build a variant: build DIR CMAKE-ARGUMENT...
@@ -34,14 +37,18 @@ programs() { # programs DIR LABEL [PATTERN-OF-NAMES-LEFT-OUT]
 build build/test
 programs build/test plain
 one "plain store left out" tests/e2e/options.sh
+# What mostly waits for servers that were killed says the same a second time; soak says it.
+slow='^test_(redis_trouble|redis_cluster|purge_trouble)'
+[ "$mode" = soak ] && slow=""
 build build/asan -DDROVER_SANITIZE=address
-programs build/asan asan
+programs build/asan asan "$slow"
 # A store handle belongs to one thread; what threads share is the queue, the worker and the doors.
-build build/tsan -DDROVER_SANITIZE=thread
+build build/tsan -DDROVER_SANITIZE=thread -DDROVER_STORE_MONGODB=OFF -DDROVER_STORE_MARIADB=OFF \
+    -DDROVER_STORE_POSTGRES=OFF -DDROVER_TOKENSERVER=OFF
 export TSAN_OPTIONS="halt_on_error=1"
-programs build/tsan tsan '^test_(conform|redis_|mongodb_|sql|purge|http|token|archive_damage|keyseq|plan|request|cli)'
+programs build/tsan tsan '^test_(conform|redis_|archive_damage|keyseq|plan|request|cli)'
 unset TSAN_OPTIONS
-sql_seconds=40 random=200 random_mongodb=40 seconds=30
+sql_seconds=25 random=200 random_mongodb=30 seconds=30
 [ "$mode" = soak ] && sql_seconds=1200 random=5000 random_mongodb=1000 seconds=1800
 {
     printf 'crash\tpython3 tests/crash/crash.py build/test --random %s\n' "$random"

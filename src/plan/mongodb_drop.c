@@ -561,6 +561,7 @@ static enum dr_code pick_one(struct dr_plan *p, const struct dr_collection *c,
                                   : pick_whole(p, c, f, pick, err);
     }
     pick->is_routed = true;
+    pick->is_proved_alone = true;
     if (rc == DR_OK) {
         rc = rest_balancer(p, pick, f, err);
     }

@@ -181,8 +181,8 @@ static void add_stage(struct dr_plan *p, struct dr_pick *pick, uint32_t stage)
     } else if (stage == DR_STAGE_VERIFY) {
         /* Behind a router a collection that got stuck holds up no other's proof: each verify step
          * waits for its own erase step, not for the whole stage. */
-        struct dr_run *run = add_run(p, pick, DR_ROLE_VERIFY, pick->is_routed ? erase_stage : stage,
-                                     pick->work_count);
+        struct dr_run *run = add_run(p, pick, DR_ROLE_VERIFY,
+                                     pick->is_proved_alone ? erase_stage : stage, pick->work_count);
         run->after = find_run(p, pick, DR_ROLE_ERASE);
     } else if (stage == DR_STAGE_TIDY) {
         add_asides(p, pick, DR_ROLE_TIDY, stage);

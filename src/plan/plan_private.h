@@ -85,6 +85,7 @@ struct dr_pick {
     struct dr_told told[DR_TOLD_PER_PICK];
     uint32_t told_count;
     bool is_routed;               /* one command reaches all nodes; otherwise one for each */
+    bool is_proved_alone;         /* each verify step waits for its own erase step only */
     bool is_spec_of_request;      /* what is selected stands in the request */
     uint64_t share;               /* what a step whose rows are unknown is taken for */
     const char *drop_database;    /* command behind the drop of the last collection, or NULL */

@@ -11,7 +11,6 @@ they were, by the rollback that is tested. What must be there afterwards is told
 """
 import argparse
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ sys.path.insert(0, SUPPORT)
 
 import crash  # noqa: E402
 import mongo_tool  # noqa: E402
-from crash import Failed, kill_at_points, learn_points  # noqa: E402
+from crash import Failed, kill_at_points, kill_at_random, learn_points  # noqa: E402
 
 TENANT, NEIGHBOUR = "acme_crash_drover", "globex_crash_drover"
 KINDS = ("drop", "tables", "purge")
@@ -40,6 +39,10 @@ JOBS = {
 
 class Bench:
     """The cluster, the sample database and its neighbour."""
+    kinds = KINDS
+
+    def trial(self, kind, irreversible=False):
+        return Trial(self, kind, irreversible)
 
     def __init__(self, build, documents):
         self.drover = os.path.join(build, "drover")
@@ -151,8 +154,6 @@ def main():
     p.add_argument("--seed", type=int, default=int(time.time()))
     p.add_argument("--only")
     args = p.parse_args()
-    # The pieces of crash.py make their trials by these names.
-    crash.Trial, crash.KINDS = Trial, KINDS
     bench = Bench(os.path.abspath(args.build), args.documents)
     passed = failed = kills = 0
     try:
@@ -165,19 +166,9 @@ def main():
                                   ("purge", beyond["purge"], (1, 2))):
             done, bad, killed = kill_at_points(bench, kind, where, args.only, nths)
             passed, failed, kills = passed + done, failed + bad, kills + killed
-        rng = random.Random(args.seed)
-        at_points, goal = kills, 0 if args.only else args.random
-        while kills - at_points < goal:
-            state = rng.getrandbits(48)
-            try:
-                kills += crash.at_random(bench, random.Random(state), took)
-                passed += 1
-            except Failed as e:
-                failed += 1
-                print(f"crash: FAILED at random, trial seed {state}: {e}")
-                if failed > 5:
-                    break
-        print(f"crash: {kills} kills, {kills - at_points} of them at random (seed {args.seed})")
+        done, bad, killed = kill_at_random(bench, args.seed, took, 0 if args.only else args.random)
+        passed, failed = passed + done, failed + bad
+        print(f"crash: {kills + killed} kills, {killed} of them at random (seed {args.seed})")
     finally:
         bench.stop()
     print(f"{passed} passed, {failed} failed")
