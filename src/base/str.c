@@ -113,6 +113,34 @@ void dr_str_add_percent(struct dr_str *s, const char *text)
     }
 }
 
+static int hex_value(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+bool dr_percent_decode(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from != '\0'; from++) {
+        if (*from != '%') {
+            *to++ = *from;
+            continue;
+        }
+        int high = hex_value(from[1]);
+        int low = high < 0 ? -1 : hex_value(from[2]);
+        if (low < 0 || high * 16 + low == 0) {
+            return false;
+        }
+        *to++ = (char)(high * 16 + low);
+        from += 2;
+    }
+    *to = '\0';
+    return true;
+}
+
 const char *dr_str_text(const struct dr_str *s)
 {
     return s->data == NULL ? "" : s->data;

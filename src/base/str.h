@@ -26,6 +26,9 @@ void dr_str_addc(struct dr_str *s, char c);
 void dr_str_addf(struct dr_str *s, const char *fmt, ...) DR_PRINTF(2, 3);
 /* Percent-encode all but letters, digits and -._~ (RFC 3986). */
 void dr_str_add_percent(struct dr_str *s, const char *text);
+/* And back, in place: %40 -> @. False, with the text half changed, on a broken escape or an encoded
+ * NUL. */
+DR_MUST bool dr_percent_decode(char *text);
 const char *dr_str_text(const struct dr_str *s); /* never NULL */
 char *dr_str_take(struct dr_str *s);             /* caller frees with dr_free; NULL when short */
 

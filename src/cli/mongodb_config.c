@@ -206,19 +206,6 @@ static bool has_option(const char *uri, const char *name)
     return false;
 }
 
-static void add_escaped(struct dr_str *out, const char *text)
-{
-    static const char plain[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
-    for (; *text != '\0'; text++) {
-        if (strchr(plain, *text) != NULL) {
-            dr_str_addc(out, *text);
-        } else {
-            dr_str_addf(out, "%%%02X", (unsigned)(unsigned char)*text);
-        }
-    }
-}
-
 /* "?name=" or "&name="; a "/" ends the hosts before any option. */
 static void add_name(struct dr_str *out, const char *name)
 {
@@ -241,7 +228,7 @@ static void add_name(struct dr_str *out, const char *name)
 static void add_option(struct dr_str *out, const char *name, const char *value)
 {
     add_name(out, name);
-    add_escaped(out, value);
+    dr_str_add_percent(out, value);
 }
 
 /* An option that the URI has already is kept there, unless it was named here as well. */

@@ -54,14 +54,6 @@ static enum dr_code fail_url(struct dr_err *err, const char *what, const char *w
                    what, which);
 }
 
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* Copy `bytes` of `text` with %40 -> @. `what` names the part for messages. */
 static enum dr_code decode_part(const char *text, size_t bytes, const char *what, char **out,
                                 struct dr_err *err)
@@ -70,23 +62,11 @@ static enum dr_code decode_part(const char *text, size_t bytes, const char *what
     if (copy == NULL) {
         return dr_fail_nomem(err);
     }
-    char *to = copy;
-    for (const char *from = copy; *from != '\0'; from++) {
-        if (*from != '%') {
-            *to++ = *from;
-            continue;
-        }
-        int high = hex_value(from[1]);
-        int low = high < 0 ? -1 : hex_value(from[2]);
-        if (low < 0 || high * 16 + low == 0) {
-            explicit_bzero(copy, bytes);
-            dr_free(copy);
-            return fail_url(err, "a broken %-escape in ", what);
-        }
-        *to++ = (char)(high * 16 + low);
-        from += 2;
+    if (!dr_percent_decode(copy)) {
+        explicit_bzero(copy, bytes);
+        dr_free(copy);
+        return fail_url(err, "a broken %-escape in ", what);
     }
-    *to = '\0';
     dr_free(*out);
     *out = copy;
     return DR_OK;

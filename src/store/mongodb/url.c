@@ -9,35 +9,6 @@
 
 enum { DAY_MS = 24 * 60 * 60 * 1000 };
 
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-/* %40 -> @, in place. False on a broken escape or an encoded NUL. */
-static bool decode_percent(char *text)
-{
-    char *to = text;
-    for (const char *from = text; *from != '\0'; from++) {
-        if (*from != '%') {
-            *to++ = *from;
-            continue;
-        }
-        int high = hex_value(from[1]);
-        int low = high < 0 ? -1 : hex_value(from[2]);
-        if (low < 0 || high * 16 + low == 0) {
-            return false;
-        }
-        *to++ = (char)(high * 16 + low);
-        from += 2;
-    }
-    *to = '\0';
-    return true;
-}
-
 static bool is_mongodb_uri(const char *text)
 {
     return strncmp(text, "mongodb://", 10) == 0 || strncmp(text, "mongodb+srv://", 14) == 0;
@@ -108,7 +79,7 @@ static enum dr_code take_part(struct mg_url *u, const char *part, size_t bytes, 
         rc = dr_fail(err, DR_INPUT, "mongodb URL: an option drover.* has no value");
     } else {
         *value++ = '\0';
-        rc = decode_percent(value)
+        rc = dr_percent_decode(value)
                  ? take_option(u, copy, value, err)
                  : dr_fail(err, DR_INPUT, "mongodb URL: drover.%.64s holds a broken %%-escape",
                            copy);

@@ -18,35 +18,6 @@ static enum dr_code fail_url(struct dr_err *err, const char *url, const char *wh
                    dr_url_redact(url, shown, sizeof shown), what);
 }
 
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-/* %40 -> @, in place. False on a broken escape or an encoded NUL. */
-static bool decode_percent(char *text)
-{
-    char *to = text;
-    for (const char *from = text; *from != '\0'; from++) {
-        if (*from != '%') {
-            *to++ = *from;
-            continue;
-        }
-        int high = hex_value(from[1]);
-        int low = high < 0 ? -1 : hex_value(from[2]);
-        if (low < 0 || high * 16 + low == 0) {
-            return false;
-        }
-        *to++ = (char)(high * 16 + low);
-        from += 2;
-    }
-    *to = '\0';
-    return true;
-}
-
 /* user:password, user or :password, from `text` up to `end`. */
 static enum dr_code parse_secret(struct rd_store *s, const char *url, const char *text,
                                  const char *end, struct dr_err *err)
@@ -66,7 +37,7 @@ static enum dr_code parse_secret(struct rd_store *s, const char *url, const char
     if (s->password == NULL) {
         return dr_fail_nomem(err);
     }
-    if ((s->user != NULL && !decode_percent(s->user)) || !decode_percent(s->password)) {
+    if ((s->user != NULL && !dr_percent_decode(s->user)) || !dr_percent_decode(s->password)) {
         return fail_url(err, url, "user or password holds a broken %-escape");
     }
     return DR_OK;
