@@ -20,6 +20,7 @@ enum dr_step_kind {
     DR_STEP_ERASE,   /* query: {"range": {...}, "archive": true|false} */
     DR_STEP_VERIFY,  /* query: {"range": {...}}: fails unless the range is empty */
     DR_STEP_COMMAND, /* query and rollback_query: text commands for the node */
+    DR_STEP_COPY,    /* query: a text for dr_store_copy, batch by batch; undo like a command's */
     DR_STEP_KIND_COUNT
 };
 const char *dr_step_kind_name(enum dr_step_kind kind); /* "erase" */
@@ -79,6 +80,8 @@ uint64_t dr_plan_step_count(const struct dr_plan *p);
 uint64_t dr_plan_estimated(const struct dr_plan *p);
 bool dr_plan_is_irreversible(const struct dr_plan *p);
 int64_t dr_plan_no_return(const struct dr_plan *p); /* first step number without undo; 0: none */
+/* A step that cannot be done ends the whole: it is rolled back by itself. */
+bool dr_plan_is_atomic(const struct dr_plan *p);
 uint32_t dr_plan_part_count(const struct dr_plan *p);
 const struct dr_plan_part *dr_plan_part_at(const struct dr_plan *p, uint32_t i);
 /* Hash over all steps: the same request on the same survey gives the same plan. */

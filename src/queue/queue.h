@@ -26,7 +26,7 @@
 #include "base/json.h"
 #include "plan/plan.h"
 
-enum { DR_QUEUE_SCHEMA = 2, DR_NAME_BYTES = 128, DR_REASON_BYTES = 512, DR_URL_BYTES = 4097 };
+enum { DR_QUEUE_SCHEMA = 3, DR_NAME_BYTES = 128, DR_REASON_BYTES = 512, DR_URL_BYTES = 4097 };
 
 /* clang-format off */
 #define DR_STEP_STATUS_MAP(X)       \
@@ -98,6 +98,9 @@ struct dr_op {
     enum dr_op_status status; /* derived from wish and counts, never stored */
     int32_t priority;
     bool is_irreversible;
+    bool is_atomic;          /* rolls itself back when a step ends in quarantine */
+    bool is_past_no_return;  /* a step without rollback command was begun: it only goes forward */
+    int64_t rollback_to;     /* step id: a partial rollback undoes what comes behind it; 0: all */
     uint32_t stage; /* the lowest stage with an unfinished step */
     dr_wall_ms created_at, started_at, ended_at, progress_at; /* 0: not yet */
     dr_wall_ms archive_until; /* undo data is kept at least until then; 0: no archive */
@@ -160,6 +163,11 @@ struct dr_put {
     bool is_irreversible;
     uint64_t plan_hash;
     uint32_t archive_days;       /* 0: nothing is archived */
+    bool is_atomic;              /* a step that ends in quarantine rolls the operation back */
+    uint32_t give_up_s;          /* a step that has failed for so long (busy, unreachable) goes to
+                                    quarantine; 0: never, it is tried again as long as it takes */
+    int64_t no_return_from;      /* number of the first step that may have no rollback command, the
+                                    point of no return; 0: there is none */
     const char *by;              /* user@host */
     const char *idempotency_key; /* or NULL: a second put with the same key gives the first's id */
 };
@@ -191,6 +199,8 @@ struct dr_lease {
     bool needs_probe; /* outcome of the last try unknown: look before acting */
     enum dr_step_kind kind;
     uint32_t tries;   /* attempts before this one that failed in a row */
+    uint32_t give_up_s;       /* of the operation; 0: never */
+    dr_wall_ms failing_since; /* of the first failure in the present row of them; 0: none */
     uint32_t deaths;  /* holders in a row that died or went silent without any progress */
     int32_t priority; /* of the operation */
     uint64_t estimated;
@@ -258,6 +268,13 @@ DR_MUST enum dr_code dr_queue_sweep(struct dr_queue *q, uint64_t *moved_out, str
  * STOPPED puts cancelled untouched steps back. Durable; recorded in the audit. */
 DR_MUST enum dr_code dr_queue_wish(struct dr_queue *q, int64_t op_id, enum dr_wish wish,
                                    const char *by, const char *reason, struct dr_err *err);
+/* Roll back what comes behind a step (by id, which stays done): the steps of higher ids and stages.
+ * The operation is "stopped" afterwards and may run on, or be rolled back further. DR_REFUSED as for
+ * DR_WISH_ROLLBACK, and when a step that stays would wait for one that goes. Both kinds of rollback
+ * are refused when a step without rollback command has been begun (is_past_no_return): the message
+ * names it and what to do instead. Durable; in the audit. */
+DR_MUST enum dr_code dr_queue_rollback_to(struct dr_queue *q, int64_t op_id, int64_t step_id,
+                                          const char *by, const char *reason, struct dr_err *err);
 /* Store changed tuning (whole JSON, checked by the caller) and priority; bumps tuning_version. */
 DR_MUST enum dr_code dr_queue_tune(struct dr_queue *q, int64_t op_id, const char *tuning_json,
                                    int32_t priority, const char *by, struct dr_err *err);
@@ -347,6 +364,46 @@ struct dr_audit {
 DR_MUST enum dr_code dr_queue_audits(struct dr_queue *q, int64_t op_id, int64_t after,
                                      struct dr_audit *a, uint32_t max, uint32_t *count_out,
                                      struct dr_err *err);
+/* --- rollback history, workers, what health asks ----------------------------------------------- */
+/* One rollback: begun by a wish, a partial one, or by the failure of a step of an atomic operation.
+ * Written in the transaction that begins it, ended in the one that ends it. */
+struct dr_rollback_run {
+    int64_t id, op_id;
+    char trigger[32]; /* "person", "failure" */
+    char by[DR_NAME_BYTES];
+    char reason[DR_REASON_BYTES];
+    int64_t to_step;                /* partial: the step that stays; 0: everything */
+    dr_wall_ms started_at, ended_at; /* ended_at 0: running, or blocked by a failed step */
+    uint64_t steps, undone, failed; /* to undo, undone by now, in undo quarantine now */
+    uint64_t worked_ms;             /* time that undoing took, added up */
+    char result[32];                /* "running" "done" "blocked" "abandoned" */
+    char first_error[DR_REASON_BYTES];
+};
+/* Newest first, of one operation or (op_id 0) of all, with id below `before` (0: the newest). */
+DR_MUST enum dr_code dr_queue_rollbacks(struct dr_queue *q, int64_t op_id, int64_t before,
+                                        struct dr_rollback_run *run, uint32_t max,
+                                        uint32_t *count_out, struct dr_err *err);
+/* The owner's pool says every few seconds that it lives. */
+void dr_queue_heartbeat(struct dr_queue *q, const char *worker); /* posted */
+struct dr_heartbeat {
+    char worker[DR_NAME_BYTES];
+    dr_wall_ms started_at, seen_at;
+    bool is_ended; /* it went by itself */
+};
+DR_MUST enum dr_code dr_queue_heartbeats(struct dr_queue *q, struct dr_heartbeat *h, uint32_t max,
+                                         uint32_t *count_out, struct dr_err *err);
+/* Numbers for health and alerts, from indexes: cheap with many million steps. */
+struct dr_queue_facts {
+    uint64_t depth;               /* steps of running operations that are not done yet */
+    uint64_t ops_running, ops_paused, ops_blocked, ops_rolling_back, ops_rollback_blocked;
+    uint64_t steps_quarantined, steps_undo_failed;
+    uint64_t failed_last_hour;    /* steps that went to quarantine, and operations that rolled back
+                                     by themselves, within the last hour */
+    uint64_t rollbacks, rollbacks_failed; /* begun since `since`; of these blocked or abandoned */
+    uint64_t cleanups_due, cleanups_failing;
+};
+DR_MUST enum dr_code dr_queue_numbers(struct dr_queue *q, dr_wall_ms now, dr_wall_ms since,
+                                      struct dr_queue_facts *out, struct dr_err *err);
 /* Remove ended operations older than `before` with their steps, in slices of a bounded number of
  * rows per transaction; never one whose archive has not expired, nor one with open cleanups. */
 DR_MUST enum dr_code dr_queue_retain(struct dr_queue *q, dr_wall_ms before, bool is_dry_run,

@@ -24,6 +24,19 @@
  *                  primary key or the best unique key), "allow_no_key": bool, "replicas": [URLs],
  *                  "mode": "rows" | "truncate" | "drop", "hold_days": N (drop: renamed first;
  *                  "hold_until": ms since 1970, the same as a date)}.
+ *  "table.create": {"kind", "table": NAME, "columns": DDL between the parentheses, "extra": TEXT,
+ *                  "shards": N, "rf": M, "nodes": [{"url", "name" (default: from the URL)}],
+ *                  "timeout_s": S (default 30: then it gives up and rolls itself back),
+ *                  "if_not_exists": bool}
+ *  "table.rebalance": {"kind", "table", "add": [{"url", "name"}], "remove": [NAMES or URLs],
+ *                  "hold_s": S (default 3600: how long the source of a move is kept),
+ *                  "fence_ms": N (default 2000: the longest that writes to a shard may wait),
+ *                  "give_up_s": S (default 1800)}. Without add and remove: heal what failed nodes
+ *                  held, and level.
+ *  "table.drop":   {"kind", "table", "hold_s": S (default 86400), "if_exists": bool}
+ *                  Tables have no "store": it is "fleet:", the nodes stand in the job or the
+ *                  catalog. dr_request_resolve puts "operation" and "uuid" there. See
+ *                  docs/sharded-tables.md.
  * Common, all optional: "allow_scan", "irreversible", "whole_collection" (consent to a filter that
  * matches every row), "max_items", "drift" (how far the matched count may stray from the plan: 0.5
  * is 50%, default 0.5), "archive_days" (default 30), "note", "tuning": {...}. */
@@ -96,6 +109,25 @@ struct dr_redis_purge {
     uint64_t partition_keys; /* generated keys of one step */
 };
 
+enum { DR_TABLE_NODES_PER_JOB_MAX = 256 };
+struct dr_table_job_node {
+    const char *url;
+    const char *name;
+};
+enum dr_table_what { DR_TABLE_CREATE, DR_TABLE_REBALANCE, DR_TABLE_DROP };
+struct dr_table_job {
+    enum dr_table_what what;
+    const char *table;
+    const char *columns, *extra;
+    uint32_t shards, rf;
+    uint32_t node_count; /* create: nodes; rebalance: those to add */
+    struct dr_table_job_node *node;
+    uint32_t remove_count;
+    const char **remove; /* names */
+    uint32_t hold_s, fence_ms, give_up_s;
+    bool if_exists; /* drop: if_exists; create: if_not_exists */
+};
+
 struct dr_request_kind;
 
 struct dr_request {
@@ -110,6 +142,7 @@ struct dr_request {
         struct dr_redis_purge redis_purge;
         struct dr_mongodb_drop mongodb_drop;
         struct dr_sql_purge sql_purge;
+        struct dr_table_job table;
     } u;
     bool allow_scan;
     bool irreversible;

@@ -172,6 +172,15 @@ struct dr_health {
     uint64_t wait_hint_ms; /* when not ok: ask again after */
 };
 
+/* What one batch of a copy step did. */
+struct dr_copied {
+    uint64_t rows, bytes;
+    uint64_t left;   /* known to be left, 0 when is_end or unknown */
+    bool is_end;     /* nothing is left to copy, or so little that the next step takes it */
+};
+
+struct dr_shard_ops; /* store/shard.h */
+
 struct dr_store; /* opaque handle */
 
 struct dr_store_ops {
@@ -200,6 +209,14 @@ struct dr_store_ops {
     /* Survey by the adapter's own description; NULL where filters say it all. */
     enum dr_code (*survey_spec)(void *impl, const char *spec, struct dr_survey *survey,
                                 struct dr_err *err);
+    /* Would this text be understood, and can it be done now? See dr_store_check; NULL: nobody can
+     * tell beforehand. */
+    enum dr_code (*check)(void *impl, const char *node, const char *text, bool is_now,
+                          struct dr_err *err);
+    /* Copy steps; NULL: this store has none. See dr_store_copy. */
+    enum dr_code (*copy)(void *impl, const char *spec, const struct dr_budget *budget,
+                         struct dr_cursor *cursor, struct dr_copied *out, struct dr_err *err);
+    const struct dr_shard_ops *shard; /* store/shard.h; NULL: this store holds no shards */
 };
 
 /* Find the adapter by the URL's scheme and open it. DR_INPUT for a bad URL or an unknown scheme
@@ -264,6 +281,18 @@ DR_MUST enum dr_code dr_store_command(struct dr_store *s, const char *node, cons
  * repeating it is harmless. DR_OK where the store or the request knows no such records. */
 DR_MUST enum dr_code dr_store_publish(struct dr_store *s, const char *spec, const char *state,
                                       struct dr_err *err);
+
+/* Validate a command without running it: its form and the names in it (DR_INPUT, DR_REFUSED), and
+ * with `is_now` also that the node answers (DR_UNREACHABLE) and that what it works on is there
+ * (DR_NOT_FOUND). DR_OK where the adapter cannot tell. Changes nothing. Used on every command and
+ * rollback command of a plan before it is stored, and on a rollback command before it is run. */
+DR_MUST enum dr_code dr_store_check(struct dr_store *s, const char *node, const char *text,
+                                    bool is_now, struct dr_err *err);
+/* Do one bounded batch of the copying that `spec` (the step's command) describes and move the
+ * cursor. Safe to repeat from an older cursor. DR_UNSUPPORTED where the store knows no copying. */
+DR_MUST enum dr_code dr_store_copy(struct dr_store *s, const char *spec,
+                                   const struct dr_budget *budget, struct dr_cursor *cursor,
+                                   struct dr_copied *out, struct dr_err *err);
 
 /* JSON of a range as stored in a step's command, and back (into the arena). */
 json_t *dr_range_to_json(const struct dr_range *r);

@@ -15,11 +15,13 @@
 #include "obs/log.h"
 #include "obs/metrics.h"
 #include "queue/queue.h"
+#include "store/world.h"
 
 struct dr_pool_config {
     struct dr_queue *queue; /* owned by the caller, already dr_queue_own()ed */
     struct dr_log *log;
     struct dr_metrics *metrics;            /* NULL: nobody counts */
+    const struct dr_store_world *world;    /* for dr_store_open_in; NULL: an empty one */
     uint32_t threads;                      /* 0: 4 */
     uint32_t lease_ms;                     /* 0: 8000 */
     uint32_t tries_max;                    /* failures in a row before quarantine; 0: 10 */
