@@ -14,6 +14,7 @@
  *             |    +--> CREATED  UNKNOWN --lease (probe first)     done | | quarantine
  *             +------------------------                                 v v
  *                                                                UNDONE  UNDO_FAILED
+ *                                        CANCELLED <--rearm (partial) ---+
  */
 #include "queue/moves.h"
 
@@ -54,6 +55,7 @@ static const struct {
     {DR_S_CANCELLED, DR_ON_UNDO, FORWARD, DR_S_UNDOING},
     {DR_S_FAILED, DR_ON_REDRIVE, FORWARD, DR_S_CREATED},
     {DR_S_UNDO_FAILED, DR_ON_REDRIVE, UNDO, DR_S_UNDOING},
+    {DR_S_UNDONE, DR_ON_REARM, UNDO, DR_S_CANCELLED}, /* when a partial rollback has ended */
 };
 
 bool dr_step_move(enum dr_step_status from, enum dr_step_event on, bool is_undo,
@@ -210,7 +212,8 @@ enum dr_op_status dr_op_status_of(enum dr_wish wish, const uint64_t count[DR_S_C
         if (count[DR_S_LEASED] > 0) {
             return DR_O_STOPPING;
         }
-        return count[DR_S_CANCELLED] + count[DR_S_FAILED] == 0 ? DR_O_DONE : DR_O_STOPPED;
+        return count[DR_S_CANCELLED] + count[DR_S_FAILED] + count[DR_S_UNDONE] == 0 ? DR_O_DONE
+                                                                                    : DR_O_STOPPED;
     case DR_WISH_ROLLBACK:
         return status_of_rollback(count);
     case DR_WISH_COUNT:

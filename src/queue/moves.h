@@ -19,6 +19,7 @@ enum dr_step_event {
     DR_ON_RESUME,     /* a stopped operation runs again; also what was cleaned up meanwhile */
     DR_ON_UNDO,       /* rolled back after having been touched */
     DR_ON_REDRIVE,    /* a person puts it back */
+    DR_ON_REARM,      /* undone by a partial rollback: as if it had never run */
     DR_EVENT_COUNT
 };
 

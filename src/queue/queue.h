@@ -98,10 +98,10 @@ struct dr_op {
     enum dr_op_status status; /* derived from wish and counts, never stored */
     int32_t priority;
     bool is_irreversible;
-    bool is_atomic;          /* rolls itself back when a step ends in quarantine */
-    bool is_past_no_return;  /* a step without rollback command was begun: it only goes forward */
-    int64_t rollback_to;     /* step id: a partial rollback undoes what comes behind it; 0: all */
-    uint32_t stage; /* the lowest stage with an unfinished step */
+    bool is_atomic;         /* rolls itself back when a step ends in quarantine */
+    bool is_past_no_return; /* a step without rollback command was begun: it only goes forward */
+    int64_t rollback_to;    /* step id: a partial rollback undoes what comes behind it; 0: all */
+    uint32_t stage;         /* the lowest stage with an unfinished step */
     dr_wall_ms created_at, started_at, ended_at, progress_at; /* 0: not yet */
     dr_wall_ms archive_until; /* undo data is kept at least until then; 0: no archive */
     bool is_archive_expired;
@@ -198,11 +198,11 @@ struct dr_lease {
     bool is_undo;
     bool needs_probe; /* outcome of the last try unknown: look before acting */
     enum dr_step_kind kind;
-    uint32_t tries;   /* attempts before this one that failed in a row */
+    uint32_t tries;           /* attempts before this one that failed in a row */
     uint32_t give_up_s;       /* of the operation; 0: never */
     dr_wall_ms failing_since; /* of the first failure in the present row of them; 0: none */
-    uint32_t deaths;  /* holders in a row that died or went silent without any progress */
-    int32_t priority; /* of the operation */
+    uint32_t deaths;          /* holders in a row that died or went silent without any progress */
+    int32_t priority;         /* of the operation */
     uint64_t estimated;
     struct dr_progress_mark mark; /* where it stands; cursor owned by the lease */
     char *node;
@@ -250,6 +250,7 @@ struct dr_finish {
     enum dr_outcome outcome;
     dr_wall_ms next_attempt_at; /* RETRY, UNKNOWN */
     const char *error;          /* RETRY, UNKNOWN, QUARANTINE: one line */
+    bool is_braked;             /* RETRY: told "not now", which is no failure to be counted */
     uint64_t duration_ms;       /* added to the step's duration */
 };
 /* End the lease, storing l->mark as well. DR_LOST for an old token. Durable or posted. */
@@ -269,10 +270,10 @@ DR_MUST enum dr_code dr_queue_sweep(struct dr_queue *q, uint64_t *moved_out, str
 DR_MUST enum dr_code dr_queue_wish(struct dr_queue *q, int64_t op_id, enum dr_wish wish,
                                    const char *by, const char *reason, struct dr_err *err);
 /* Roll back what comes behind a step (by id, which stays done): the steps of higher ids and stages.
- * The operation is "stopped" afterwards and may run on, or be rolled back further. DR_REFUSED as for
- * DR_WISH_ROLLBACK, and when a step that stays would wait for one that goes. Both kinds of rollback
- * are refused when a step without rollback command has been begun (is_past_no_return): the message
- * names it and what to do instead. Durable; in the audit. */
+ * The operation is "stopped" afterwards and may run on, or be rolled back further. DR_REFUSED as
+ * for DR_WISH_ROLLBACK, and when a step that stays would wait for one that goes. Both kinds of
+ * rollback are refused when a step without rollback command has been begun (is_past_no_return): the
+ * message names it and what to do instead. Durable; in the audit. */
 DR_MUST enum dr_code dr_queue_rollback_to(struct dr_queue *q, int64_t op_id, int64_t step_id,
                                           const char *by, const char *reason, struct dr_err *err);
 /* Store changed tuning (whole JSON, checked by the caller) and priority; bumps tuning_version. */
@@ -364,7 +365,8 @@ struct dr_audit {
 DR_MUST enum dr_code dr_queue_audits(struct dr_queue *q, int64_t op_id, int64_t after,
                                      struct dr_audit *a, uint32_t max, uint32_t *count_out,
                                      struct dr_err *err);
-/* --- rollback history, workers, what health asks ----------------------------------------------- */
+/* --- rollback history, workers, what health asks -----------------------------------------------
+ */
 /* One rollback: begun by a wish, a partial one, or by the failure of a step of an atomic operation.
  * Written in the transaction that begins it, ended in the one that ends it. */
 struct dr_rollback_run {
@@ -372,11 +374,11 @@ struct dr_rollback_run {
     char trigger[32]; /* "person", "failure" */
     char by[DR_NAME_BYTES];
     char reason[DR_REASON_BYTES];
-    int64_t to_step;                /* partial: the step that stays; 0: everything */
+    int64_t to_step;                 /* partial: the step that stays; 0: everything */
     dr_wall_ms started_at, ended_at; /* ended_at 0: running, or blocked by a failed step */
-    uint64_t steps, undone, failed; /* to undo, undone by now, in undo quarantine now */
-    uint64_t worked_ms;             /* time that undoing took, added up */
-    char result[32];                /* "running" "done" "blocked" "abandoned" */
+    uint64_t steps, undone, failed;  /* to undo, undone by now, in undo quarantine now */
+    uint64_t worked_ms;              /* time that undoing took, added up */
+    char result[32];                 /* "running" "done" "blocked" "abandoned" */
     char first_error[DR_REASON_BYTES];
 };
 /* Newest first, of one operation or (op_id 0) of all, with id below `before` (0: the newest). */
@@ -384,22 +386,23 @@ DR_MUST enum dr_code dr_queue_rollbacks(struct dr_queue *q, int64_t op_id, int64
                                         struct dr_rollback_run *run, uint32_t max,
                                         uint32_t *count_out, struct dr_err *err);
 /* The owner's pool says every few seconds that it lives. */
-void dr_queue_heartbeat(struct dr_queue *q, const char *worker); /* posted */
+void dr_queue_heartbeat(struct dr_queue *q, const char *worker, bool is_ending); /* posted */
 struct dr_heartbeat {
     char worker[DR_NAME_BYTES];
     dr_wall_ms started_at, seen_at;
-    bool is_ended; /* it went by itself */
+    bool is_ended; /* it went by itself, or another owner has taken over since */
 };
 DR_MUST enum dr_code dr_queue_heartbeats(struct dr_queue *q, struct dr_heartbeat *h, uint32_t max,
                                          uint32_t *count_out, struct dr_err *err);
 /* Numbers for health and alerts, from indexes: cheap with many million steps. */
 struct dr_queue_facts {
-    uint64_t depth;               /* steps of running operations that are not done yet */
+    uint64_t depth; /* steps of running operations that are not done yet */
     uint64_t ops_running, ops_paused, ops_blocked, ops_rolling_back, ops_rollback_blocked;
     uint64_t steps_quarantined, steps_undo_failed;
-    uint64_t failed_last_hour;    /* steps that went to quarantine, and operations that rolled back
-                                     by themselves, within the last hour */
-    uint64_t rollbacks, rollbacks_failed; /* begun since `since`; of these blocked or abandoned */
+    uint64_t failed_last_hour; /* operations of which a step went to quarantine, forward or while
+                                  undoing, within the last hour */
+    uint64_t rollbacks;        /* begun since `since` */
+    uint64_t rollbacks_failed; /* of these: those with a step that could not be undone at once */
     uint64_t cleanups_due, cleanups_failing;
 };
 DR_MUST enum dr_code dr_queue_numbers(struct dr_queue *q, dr_wall_ms now, dr_wall_ms since,

@@ -21,6 +21,7 @@ enum {
     CLEANUPS_MAX = 8,
     CLEANUP_EVERY_MS = 2000,
     DISK_EVERY_MS = 1000,
+    BEAT_EVERY_MS = 2000,
 };
 
 static const uint64_t disk_free_min = UINT64_C(16) << 20;
@@ -103,7 +104,7 @@ static bool run_cleanups(struct pool *p)
                   : dr_queue_cleanups(p->config->queue, true, c, CLEANUPS_MAX, &count, &err);
     for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
         struct dr_store *store = NULL;
-        enum dr_code did = dr_store_open(c[i].store_url, &store, &err);
+        enum dr_code did = dr_store_open_in(p->config->world, c[i].store_url, &store, &err);
         if (did == DR_OK) {
             did = dr_store_command(store, c[i].node, c[i].command, &err);
         }
@@ -132,12 +133,23 @@ static void look_at_disk(struct pool *p)
     dr_control_global(p->control, reason);
 }
 
+/* This process works on the queue: what health looks for when nothing moves. */
+static void beat(struct pool *p, bool is_ending)
+{
+    char host[DR_NAME_BYTES / 2] = "?";
+    char name[DR_NAME_BYTES];
+    (void)gethostname(host, sizeof host - 1);
+    (void)snprintf(name, sizeof name, "%.48s:%ld", host, (long)getpid());
+    dr_queue_heartbeat(p->config->queue, name, is_ending);
+}
+
 static void *keeper_main(void *arg)
 {
     struct pool *p = arg;
     struct dr_err err = {0};
     dr_mono_ms cleanup_at = dr_mono_now() + CLEANUP_EVERY_MS;
     dr_mono_ms disk_at = 0;
+    dr_mono_ms beat_at = 0;
     while (!atomic_load(&p->are_workers_gone)) {
         uint64_t moved = 0;
         for (uint32_t i = 0; i < p->threads; i++) {
@@ -150,6 +162,10 @@ static void *keeper_main(void *arg)
         if (now >= disk_at) {
             look_at_disk(p);
             disk_at = now + DISK_EVERY_MS;
+        }
+        if (now >= beat_at) {
+            beat(p, false);
+            beat_at = now + BEAT_EVERY_MS;
         }
         if (now >= cleanup_at) {
             (void)run_cleanups(p); /* one round, because leases wait to be prolonged */
@@ -244,6 +260,7 @@ static enum dr_code run_threads(struct pool *p, struct dr_err *err)
     stop_all(p);
     atomic_store(&p->are_workers_gone, true);
     (void)pthread_join(keeper, NULL);
+    beat(p, true);
     return rc;
 }
 

@@ -46,7 +46,7 @@ static enum dr_code open_store(struct worker *w, const char *url, struct worker_
     *s = (struct worker_store){.url = dr_strdup(url)};
     enum dr_code rc = s->url == NULL ? dr_fail_nomem(err) : dr_layout_create(&s->layout, err);
     if (rc == DR_OK) {
-        rc = dr_store_open(url, &s->store, err);
+        rc = dr_store_open_in(w->pool->config->world, url, &s->store, err);
     }
     if (rc != DR_OK) {
         close_store(s);
@@ -370,6 +370,13 @@ static void log_end(struct worker *w, const struct dr_lease *l, const struct dr_
     }
 }
 
+/* Has it failed for longer than its operation allows? */
+static bool has_given_up(const struct dr_lease *l)
+{
+    return l->give_up_s > 0 && l->failing_since > 0 &&
+           dr_wall_now() - l->failing_since >= (dr_wall_ms)l->give_up_s * 1000;
+}
+
 static struct dr_finish judge(struct worker *w, struct dr_lease *l, enum dr_code code,
                               const struct dr_err *err, uint64_t *delay_ms)
 {
@@ -395,9 +402,14 @@ static struct dr_finish judge(struct worker *w, struct dr_lease *l, enum dr_code
          * nothing else of the lane waits for it. */
         plan.delay_ms = w->pool->retry.max_ms < BRAKED_MS ? w->pool->retry.max_ms : BRAKED_MS;
         l->tries = 0;
+        f.is_braked = true;
     } else if (code == DR_BRAKED) { /* the brake itself says when to look again */
         f.outcome = DR_OUT_RELEASE;
         f.error = NULL;
+        return f;
+    }
+    if (!f.is_braked && f.outcome != DR_OUT_QUARANTINE && has_given_up(l)) {
+        f.outcome = DR_OUT_QUARANTINE;
         return f;
     }
     *delay_ms = plan.delay_ms;

@@ -55,9 +55,9 @@ static void a_newer_queue_is_refused_and_left_alone(void **state)
     (void)put(r);
     dr_queue_close(r->q);
     r->q = NULL;
-    raw_exec(r, "PRAGMA user_version=3");
+    raw_exec(r, "PRAGMA user_version=4");
     refuse_open(r, DR_UNSUPPORTED, "newer drover");
-    raw_exec(r, "PRAGMA user_version=2");
+    raw_exec(r, "PRAGMA user_version=3");
     open_queue(r);
     assert_int_equal(run_all(r), 1);
     free_rig(r);
@@ -71,7 +71,13 @@ static void an_older_queue_is_brought_up_and_its_work_goes_on(void **state)
     (void)put(r);
     dr_queue_close(r->q);
     r->q = NULL;
-    raw_exec(r, "ALTER TABLE operations DROP COLUMN lanes; PRAGMA user_version=1");
+    raw_exec(r, "DROP TABLE rollbacks; DROP TABLE failures; DROP TABLE heartbeats;"
+                "ALTER TABLE operations DROP COLUMN atomic;"
+                "ALTER TABLE operations DROP COLUMN give_up_s;"
+                "ALTER TABLE operations DROP COLUMN no_return_from;"
+                "ALTER TABLE operations DROP COLUMN rollback_to;"
+                "ALTER TABLE steps DROP COLUMN failing_since;"
+                "ALTER TABLE operations DROP COLUMN lanes; PRAGMA user_version=1");
     open_queue(r);
     assert_int_equal(run_all(r), 3);
     free_rig(r);

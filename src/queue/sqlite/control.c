@@ -47,10 +47,26 @@ static enum dr_code check_run(const struct dr_op *op, struct dr_err *err)
     return DR_OK;
 }
 
+/* The first step without a rollback command that has begun. */
+static enum dr_code name_no_return(struct dr_queue *q, const struct dr_op *op, struct dr_err *err)
+{
+    static const char sql[] = "SELECT min(id) FROM steps WHERE " QUEUE_STEPS_OF_1
+                              " AND rollback_query IS NULL AND (status"
+                              " NOT IN (0,6) OR touched)";
+    int64_t step = 0;
+    enum dr_code rc = dr_q_int(&q->w, &step, 0, err, sql, "i", op->id);
+    return rc != DR_OK
+               ? rc
+               : dr_fail(err, DR_REFUSED,
+                         "operation %" PRId64 " is past its point of no return: step %" PRId64
+                         " has begun and has no way back; let it end, and make the opposite change "
+                         "with a new operation",
+                         op->id, step);
+}
+
 /* Before the first step without a rollback command begins, what an irreversible plan did can be
  * undone: a table that is held by another name comes back. */
-static enum dr_code check_irreversible(struct dr_queue *q, const struct dr_op *op,
-                                       struct dr_err *err)
+enum dr_code dr_q_check_return(struct dr_queue *q, const struct dr_op *op, struct dr_err *err)
 {
     static const char final[] =
         "SELECT count(*) FROM steps WHERE op_id=? AND rollback_query IS NULL"
@@ -59,6 +75,9 @@ static enum dr_code check_irreversible(struct dr_queue *q, const struct dr_op *o
                                    " rollback_query NOT LIKE '{\"do\":%'";
     int64_t begun = 0;
     int64_t done = 0;
+    if (op->is_past_no_return) {
+        return name_no_return(q, op, err);
+    }
     if (!op->is_irreversible) {
         return DR_OK;
     }
@@ -99,7 +118,7 @@ static enum dr_code check_wish(struct dr_queue *q, const struct dr_op *op, enum 
             return refuse(op, "cannot be rolled back: its archive has expired", err);
         }
         return op->status == DR_O_ROLLED_BACK ? refuse(op, "is rolled back already", err)
-                                              : check_irreversible(q, op, err);
+                                              : dr_q_check_return(q, op, err);
     case DR_WISH_HOLD:
     case DR_WISH_COUNT:
         break;
@@ -127,6 +146,17 @@ static enum dr_code run_wish(struct dr_queue *q, struct queue_job *job, struct d
     enum dr_wish wish = is_resumed_undo ? DR_WISH_ROLLBACK : w->wish;
     if (rc == DR_OK) {
         rc = check_wish(q, op, wish, is_rolling_back != 0, err);
+    }
+    if (rc == DR_OK && wish == DR_WISH_RUN && dr_q_must_turn_back(op)) {
+        rc = dr_q_turn_back(q, w->op_id, 0, "failure", w->by, "a step failed while it was paused",
+                            err);
+        dr_free(op);
+        return rc;
+    }
+    if (rc == DR_OK && wish == DR_WISH_ROLLBACK && is_rolling_back == 0) {
+        rc = dr_q_turn_back(q, w->op_id, 0, "person", w->by, w->reason, err);
+        dr_free(op);
+        return rc;
     }
     if (rc == DR_OK) {
         rc = dr_q_run(&q->w, err, set, "issii", (int64_t)wish, w->by == NULL ? "" : w->by,

@@ -25,6 +25,7 @@ struct mark_work {
     enum dr_outcome outcome;
     dr_wall_ms next_attempt_at;
     uint64_t duration_ms;
+    bool is_braked;
     const char *error; /* NULL: none */
 };
 
@@ -68,7 +69,8 @@ static enum dr_code store_mark(struct dr_queue *q, const struct mark_work *w, co
         "UPDATE steps SET deaths=CASE WHEN done=?1 AND undone=?2 THEN deaths ELSE 0 END, done=?1,"
         " undone=?2, conflicts=?3, archive_bytes=?, archive_frames=?,"
         " undo_position=?, pass=?, cursor=?, tries=?, needs_probe=?, lease_until=?,"
-        " next_attempt_at=?, updated_at=? WHERE id=?";
+        " next_attempt_at=?, updated_at=?, failing_since=CASE WHEN ?9=0 THEN 0 ELSE failing_since"
+        " END WHERE id=?";
     static const char op[] =
         "UPDATE operations SET items_done=items_done+?, items_undone=items_undone+?,"
         " items_conflict=items_conflict+?, progress_at=? WHERE id=?";
@@ -127,28 +129,33 @@ static enum dr_code store_status(struct dr_queue *q, const struct mark_work *w,
     static const char sql[] =
         "UPDATE steps SET status=?, is_undo=?, needs_probe=?, tries=?, next_attempt_at=?,"
         " lease_owner='', duration_ms=duration_ms+?, last_error=ifnull(?, last_error),"
-        " updated_at=? WHERE id=?";
+        " updated_at=?8, failing_since=CASE ?9 WHEN 1 THEN 0 WHEN 2 THEN (CASE WHEN failing_since=0"
+        " THEN ?8 ELSE failing_since END) ELSE failing_since END WHERE id=?10";
     bool has_turned = is_undo != w->is_undo; /* undo begins with a clean slate */
     bool needs_probe = !has_turned && w->outcome != DR_OUT_DONE &&
                        (w->needs_probe || w->outcome == DR_OUT_UNKNOWN);
     bool has_failed = w->outcome == DR_OUT_RETRY || w->outcome == DR_OUT_UNKNOWN;
     uint32_t tries = has_turned ? 0 : w->tries + has_failed;
     const char *error = w->outcome == DR_OUT_DONE ? "" : w->error;
-    return dr_q_run(&q->w, err, sql, "iiiiiisii", (int64_t)to, (int64_t)is_undo,
+    /* 1: a clean slate, 2: failing since now or earlier, 0: as it was */
+    bool is_clean = has_turned || w->outcome == DR_OUT_DONE || w->is_braked;
+    int64_t failing = is_clean ? 1 : has_failed ? 2 : 0;
+    return dr_q_run(&q->w, err, sql, "iiiiiisiii", (int64_t)to, (int64_t)is_undo,
                     (int64_t)needs_probe, (int64_t)tries,
                     has_failed && !has_turned ? w->next_attempt_at : (int64_t)0,
-                    (int64_t)w->duration_ms, error, now, w->step_id);
+                    (int64_t)w->duration_ms, error, now, failing, w->step_id);
 }
 
 static enum dr_code run_finish(struct dr_queue *q, const struct mark_work *w, const struct held *h,
                                dr_wall_ms now, struct dr_err *err)
 {
-    static const char wish_sql[] = "SELECT " QUEUE_WISH_TO_FOLLOW " FROM operations WHERE id=?";
+    static const char wish_sql[] =
+        "SELECT " QUEUE_WISH_TO_FOLLOW("?2") " FROM operations WHERE id=?1";
     static const char wake[] = "UPDATE steps SET ready=1 WHERE wait_for_id=? AND wait_for_id<>0";
     enum dr_step_status to = DR_S_LEASED;
     bool is_undo = w->is_undo;
     int64_t wish = 0;
-    enum dr_code rc = dr_q_int(&q->w, &wish, 0, err, wish_sql, "i", w->op_id);
+    enum dr_code rc = dr_q_int(&q->w, &wish, 0, err, wish_sql, "ii", w->op_id, w->step_id);
     if (rc != DR_OK) {
         return rc;
     }
@@ -164,9 +171,16 @@ static enum dr_code run_finish(struct dr_queue *q, const struct mark_work *w, co
     if (rc == DR_OK && has_processed) {
         rc = dr_q_run(&q->w, err, wake, "i", w->step_id);
     }
+    if (rc == DR_OK && w->is_undo) {
+        rc = dr_q_rollback_worked(q, w->op_id, w->duration_ms,
+                                  w->outcome == DR_OUT_QUARANTINE ? w->error : NULL, err);
+    }
     if (rc == DR_OK &&
         (to == DR_S_PROCESSED || to == DR_S_UNDONE || to == DR_S_CANCELLED || to == DR_S_FAILED)) {
         rc = dr_q_note_end(q, w->op_id, err);
+    }
+    if (rc == DR_OK && w->outcome == DR_OUT_QUARANTINE) {
+        rc = dr_q_note_failure(q, w->op_id, w->step_id, w->is_undo, w->error, err);
     }
     return rc;
 }
@@ -269,6 +283,7 @@ enum dr_code dr_queue_finish(struct dr_queue *q, struct dr_lease *l, const struc
                           .outcome = f->outcome,
                           .next_attempt_at = f->next_attempt_at,
                           .duration_ms = f->duration_ms,
+                          .is_braked = f->is_braked,
                           .error = f->error};
     enum dr_code rc = hand_over(q, l, &w, is_durable, err);
     dr_fault_mark("queue.finish.finished");
@@ -322,9 +337,9 @@ static enum dr_code find_due(struct dr_queue *q, dr_wall_ms now, struct sweep_ro
                              unsigned *count_out, struct dr_err *err)
 {
     static const char sql[] =
-        "SELECT s.id, s.op_id, s.status, s.is_undo, s.stage, " QUEUE_WISH_TO_FOLLOW
-        " FROM steps s JOIN operations o ON o.id=s.op_id WHERE s.status IN (1,2) AND "
-        "s.next_attempt_at<=? LIMIT 256";
+        "SELECT s.id, s.op_id, s.status, s.is_undo, s.stage, " QUEUE_WISH_TO_FOLLOW(
+            "s.id") " FROM steps s JOIN operations o ON o.id=s.op_id WHERE s.status IN (1,2) AND "
+                    "s.next_attempt_at<=? LIMIT 256";
     sqlite3_stmt *st = NULL;
     bool has_row = true;
     *count_out = 0;

@@ -15,6 +15,7 @@ struct active_op {
     bool is_undo;
     int32_t priority;
     int64_t per_node;
+    int64_t give_up_s;
     int64_t room; /* steps of it that may start beside those that run */
     int64_t stage;
     char store_url[DR_URL_BYTES];
@@ -55,7 +56,8 @@ static enum dr_code fill_lease(sqlite3_stmt *st, const struct active_op *op, str
 {
     bool is_short = false;
     struct dr_progress_mark *m = &l->mark;
-    *l = (struct dr_lease){.op_id = op->id, .priority = op->priority};
+    *l = (struct dr_lease){
+        .op_id = op->id, .priority = op->priority, .give_up_s = (uint32_t)op->give_up_s};
     l->step_id = sqlite3_column_int64(st, 0);
     l->kind = (enum dr_step_kind)sqlite3_column_int(st, 1);
     l->is_undo = sqlite3_column_int(st, 2) != 0;
@@ -90,7 +92,7 @@ static enum dr_code load_step(struct dr_queue *q, const struct active_op *op, in
     static const char load[] =
         "SELECT id, kind, is_undo, needs_probe, tries, estimated, lease_token, done, undone,"
         " conflicts, archive_bytes, archive_frames, undo_position, pass, cursor, node, query,"
-        " rollback_query, cleanup, status, stage, deaths FROM steps WHERE id=?";
+        " rollback_query, cleanup, status, stage, deaths, failing_since FROM steps WHERE id=?";
     sqlite3_stmt *st = NULL;
     bool has_row = false;
     enum dr_code rc = dr_q_bind(&q->w, &st, err, load, "i", step_id);
@@ -105,6 +107,7 @@ static enum dr_code load_step(struct dr_queue *q, const struct active_op *op, in
         *stage = (uint32_t)sqlite3_column_int64(st, 20);
         rc = fill_lease(st, op, l, err);
         l->deaths = (uint32_t)sqlite3_column_int64(st, 21);
+        l->failing_since = sqlite3_column_int64(st, 22);
     }
     if (st != NULL) {
         (void)sqlite3_reset(st);
@@ -255,7 +258,8 @@ static enum dr_code find_active(struct dr_queue *q, unsigned skip, struct active
                                 unsigned *count_out, struct dr_err *err)
 {
     static const char active[] =
-        "SELECT id, wish, priority, per_node, store_url, lanes, c1 FROM operations WHERE "
+        "SELECT id, wish, priority, per_node, store_url, lanes, c1, give_up_s FROM operations "
+        "WHERE "
         "ended_at=0 AND"
         " ((wish=1 AND c0+c3>0) OR (wish=4 AND c7+c3>0)) ORDER BY priority DESC, id LIMIT 64"
         " OFFSET ?";
@@ -275,6 +279,7 @@ static enum dr_code find_active(struct dr_queue *q, unsigned skip, struct active
         o->per_node = sqlite3_column_int64(st, 3);
         dr_copy_text(o->store_url, sizeof o->store_url, dr_sql_text(st, 4));
         int64_t lanes = sqlite3_column_int64(st, 5);
+        o->give_up_s = sqlite3_column_int64(st, 7);
         o->room = lanes > 0 ? lanes - sqlite3_column_int64(st, 6) : INT64_MAX;
     }
     if (st != NULL) {

@@ -43,18 +43,20 @@ static enum dr_code insert_operation(struct dr_queue *q, struct put_work *w, str
         "INSERT INTO operations(operation_group, kind, target, store_url, priority, per_node, "
         "lanes,"
         " wish, wish_by, irreversible, plan_hash, archive_days, archive_until, idempotency_key,"
-        " created_at) VALUES('new', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        " created_at, atomic, give_up_s) VALUES('new', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+        " ?)";
     static const char name[] = "UPDATE operations SET operation_group=? WHERE id=?";
     static const char texts[] =
         "INSERT INTO texts(op_id, request_json, summary_json, tuning_json) VALUES(?,?,?,?)";
     const struct dr_put *p = w->put;
     char group[DR_NAME_BYTES + 32];
     int64_t until = p->archive_days > 0 ? w->now + (int64_t)p->archive_days * 86400000 : 0;
-    enum dr_code rc = dr_q_run(&q->w, err, add, "sssiiiisiiiisi", p->kind, p->target, p->store_url,
-                               (int64_t)p->priority, number_of(p->tuning_json, "per_node"),
-                               number_of(p->tuning_json, "lanes"), (int64_t)p->wish,
-                               or_empty(p->by), (int64_t)p->is_irreversible, (int64_t)p->plan_hash,
-                               (int64_t)p->archive_days, until, p->idempotency_key, w->now);
+    enum dr_code rc =
+        dr_q_run(&q->w, err, add, "sssiiiisiiiisiii", p->kind, p->target, p->store_url,
+                 (int64_t)p->priority, number_of(p->tuning_json, "per_node"),
+                 number_of(p->tuning_json, "lanes"), (int64_t)p->wish, or_empty(p->by),
+                 (int64_t)p->is_irreversible, (int64_t)p->plan_hash, (int64_t)p->archive_days,
+                 until, p->idempotency_key, w->now, (int64_t)p->is_atomic, (int64_t)p->give_up_s);
     if (rc != DR_OK) {
         return rc;
     }
@@ -74,11 +76,13 @@ static enum dr_code check_step(struct put_work *w, const struct dr_plan_step *s,
         return dr_fail(err, DR_INTERNAL, "step %" PRId64 " comes after step %" PRId64, s->number,
                        w->steps);
     }
-    if (s->rollback_query == NULL && !w->put->is_irreversible) {
+    int64_t no_return = w->put->no_return_from;
+    if (s->rollback_query == NULL && !w->put->is_irreversible &&
+        (no_return == 0 || s->number < no_return)) {
         return dr_fail(err, DR_REFUSED,
                        "step %" PRId64
                        " (%s) has no rollback command; only an operation that says it is "
-                       "irreversible may hold such a step",
+                       "irreversible, or has a point of no return before it, may hold such a step",
                        s->number, or_empty(s->title));
     }
     if (s->wait_for < 0 || s->wait_for >= s->number || s->rollback_wait_for < 0 ||
@@ -114,7 +118,8 @@ static enum dr_code insert_step(struct dr_queue *q, struct put_work *w,
         rc = dr_q_run(&q->w, err, stage, "ii", w->op_id, (int64_t)s->stage);
     }
     w->steps++;
-    w->estimated += (int64_t)(s->kind == DR_STEP_ERASE ? s->estimated : 0);
+    w->estimated +=
+        (int64_t)(s->kind == DR_STEP_ERASE || s->kind == DR_STEP_COPY ? s->estimated : 0);
     return rc;
 }
 
@@ -122,7 +127,7 @@ static enum dr_code insert_steps(struct dr_queue *q, struct put_work *w, struct 
 {
     static const char last[] = "SELECT seq FROM sqlite_sequence WHERE name='steps'";
     static const char sums[] = "UPDATE operations SET steps=?1, c0=?1, items_estimated=?2,"
-                               " first_step=?3 WHERE id=?4";
+                               " first_step=?3, no_return_from=?5 WHERE id=?4";
     struct dr_plan_step step = {0};
     bool has = true;
     enum dr_code rc = dr_q_int(&q->w, &w->base, 0, err, last, "");
@@ -148,7 +153,8 @@ static enum dr_code insert_steps(struct dr_queue *q, struct put_work *w, struct 
                      w->waited);
     }
     return rc == DR_OK
-               ? dr_q_run(&q->w, err, sums, "iiii", w->steps, w->estimated, w->base + 1, w->op_id)
+               ? dr_q_run(&q->w, err, sums, "iiiii", w->steps, w->estimated, w->base + 1, w->op_id,
+                          w->put->no_return_from > 0 ? w->base + w->put->no_return_from : 0)
                : rc;
 }
 

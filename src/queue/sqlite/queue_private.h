@@ -122,6 +122,24 @@ DR_MUST enum dr_code dr_q_settle(struct dr_queue *q, int64_t op_id, enum dr_wish
 DR_MUST enum dr_code dr_q_recount(struct dr_queue *q, int64_t op_id, struct dr_err *err);
 /* Note or clear ended_at, and with it archive_until, by the counts as they are now. */
 DR_MUST enum dr_code dr_q_note_end(struct dr_queue *q, int64_t op_id, struct dr_err *err);
+/* rollback.c: the history of a rollback, begun (after the steps were settled), worked on, ended. */
+DR_MUST enum dr_code dr_q_rollback_begin(struct dr_queue *q, int64_t op_id, const char *trigger,
+                                         const char *by, const char *reason, struct dr_err *err);
+DR_MUST enum dr_code dr_q_rollback_worked(struct dr_queue *q, int64_t op_id, uint64_t ms,
+                                          const char *error, struct dr_err *err);
+DR_MUST enum dr_code dr_q_rollback_end(struct dr_queue *q, int64_t op_id, struct dr_err *err);
+/* A step went to quarantine: remember when, and roll an atomic operation back. */
+DR_MUST enum dr_code dr_q_note_failure(struct dr_queue *q, int64_t op_id, int64_t step_id,
+                                       bool is_undo, const char *error, struct dr_err *err);
+/* An atomic operation whose steps have failed turns back instead of going on. */
+bool dr_q_must_turn_back(const struct dr_op *op);
+/* Set wish and direction, settle the steps, write the history. */
+DR_MUST enum dr_code dr_q_turn_back(struct dr_queue *q, int64_t op_id, int64_t to_step,
+                                    const char *trigger, const char *by, const char *reason,
+                                    struct dr_err *err);
+/* May it be rolled back, wholly or in part, as far as points of no return are concerned? */
+DR_MUST enum dr_code dr_q_check_return(struct dr_queue *q, const struct dr_op *op,
+                                       struct dr_err *err);
 DR_MUST enum dr_code dr_q_audit(struct dr_queue *q, int64_t op_id, const char *by, const char *what,
                                 struct dr_err *err);
 DR_MUST enum dr_code dr_q_open_files(struct dr_queue *q, bool must_exist, struct dr_err *err);
@@ -136,8 +154,11 @@ DR_MUST enum dr_code dr_q_can_move(struct queue_conn *c, int64_t op_id, bool *ca
     "id >= (SELECT first_step FROM operations WHERE id=?1) AND"                                    \
     " id < (SELECT first_step + steps FROM operations WHERE id=?1)"
 
-/* A paused rollback is still one: what comes back from a worker is to be undone. 4: rollback. */
-#define QUEUE_WISH_TO_FOLLOW "CASE WHEN is_rolling_back THEN 4 ELSE wish END"
+/* A paused rollback is still one: what comes back from a worker is to be undone (4: rollback), or,
+ * where a partial one leaves it alone, stays as it is (3: stop). */
+#define QUEUE_WISH_TO_FOLLOW(step)                                                                 \
+    "CASE WHEN is_rolling_back AND " step ">rollback_to THEN 4 WHEN is_rolling_back THEN 3 ELSE "  \
+    "wish END"
 
 /* "c0".."c9": the columns of operations that count steps by status. */
 #define QUEUE_COUNTS "c0,c1,c2,c3,c4,c5,c6,c7,c8,c9"

@@ -13,9 +13,12 @@
     " irreversible, created_at, started_at, ended_at, progress_at, archive_until,"                 \
     " archive_expired, plan_hash, steps, items_estimated, items_done, items_undone,"               \
     " items_conflict, waiting, tuning_version, archive_days, (SELECT min(stage) FROM stages WHERE" \
-    " op_id=operations.id AND open>0), " QUEUE_COUNTS
+    " op_id=operations.id AND open>0), " QUEUE_COUNTS                                              \
+    ", atomic, rollback_to, no_return_from>0 AND EXISTS(SELECT 1 FROM steps WHERE"                 \
+    " id>=no_return_from AND id<first_step+operations.steps AND rollback_query IS NULL AND"        \
+    " (status NOT IN (0,6) OR touched))"
 
-enum { COUNTS_AT = 26 };
+enum { COUNTS_AT = 26, ATOMIC_AT = COUNTS_AT + DR_S_COUNT };
 
 static uint64_t get_u64(sqlite3_stmt *st, int column)
 {
@@ -52,6 +55,9 @@ static void fill_op(sqlite3_stmt *st, struct dr_op *op)
     for (int i = 0; i < DR_S_COUNT; i++) {
         op->count[i] = get_u64(st, COUNTS_AT + i);
     }
+    op->is_atomic = sqlite3_column_int(st, ATOMIC_AT) != 0;
+    op->rollback_to = sqlite3_column_int64(st, ATOMIC_AT + 1);
+    op->is_past_no_return = sqlite3_column_int(st, ATOMIC_AT + 2) != 0;
     op->status = dr_op_status_of(op->wish, op->count);
 }
 

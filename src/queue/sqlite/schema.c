@@ -85,8 +85,30 @@ static const char schema_1[] =
 /* Version 2: how many steps of an operation may run at once over all nodes; 0: no limit. */
 static const char schema_2[] = "ALTER TABLE operations ADD COLUMN lanes INTEGER NOT NULL DEFAULT 0";
 
+/* Version 3: operations that roll themselves back, points of no return, partial rollbacks and the
+ * history of all of them; when a step began to fail; what failed when; who works on the queue. */
+static const char schema_3[] =
+    "ALTER TABLE operations ADD COLUMN atomic INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE operations ADD COLUMN give_up_s INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE operations ADD COLUMN no_return_from INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE operations ADD COLUMN rollback_to INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE steps ADD COLUMN failing_since INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE rollbacks(id INTEGER PRIMARY KEY AUTOINCREMENT, op_id INTEGER NOT NULL, trigger"
+    " TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL, to_step INTEGER NOT NULL, started_at"
+    " INTEGER NOT NULL, ended_at INTEGER NOT NULL DEFAULT 0, steps INTEGER NOT NULL, undone_before"
+    " INTEGER NOT NULL, undone INTEGER NOT NULL DEFAULT 0, worked_ms INTEGER NOT NULL DEFAULT 0,"
+    " first_error TEXT NOT NULL DEFAULT '');"
+    "CREATE INDEX rollbacks_op ON rollbacks(op_id, id);"
+    "CREATE INDEX rollbacks_open ON rollbacks(op_id) WHERE ended_at = 0;"
+    "CREATE INDEX rollbacks_at ON rollbacks(started_at);"
+    "CREATE TABLE failures(id INTEGER PRIMARY KEY, op_id INTEGER NOT NULL, step_id INTEGER NOT"
+    " NULL, at INTEGER NOT NULL, is_undo INTEGER NOT NULL);"
+    "CREATE INDEX failures_at ON failures(at);"
+    "CREATE TABLE heartbeats(worker TEXT PRIMARY KEY, started_at INTEGER NOT NULL, seen_at INTEGER"
+    " NOT NULL, is_ended INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;";
+
 /* What turns version n into n + 1, at place n. */
-static const char *const migrations[DR_QUEUE_SCHEMA] = {schema_1, schema_2};
+static const char *const migrations[DR_QUEUE_SCHEMA] = {schema_1, schema_2, schema_3};
 
 static enum dr_code check_identity(struct dr_queue *q, int64_t *version_out, struct dr_err *err)
 {
@@ -275,10 +297,12 @@ static enum dr_code run_take_over(struct dr_queue *q, struct queue_job *job, str
         "SELECT DISTINCT op_id FROM steps WHERE status IN (1,2,3) AND status=1 LIMIT 256";
     static const char wish_of[] = "SELECT wish FROM operations WHERE id = ?";
     static const char forget[] = "UPDATE operations SET waiting='' WHERE waiting<>''";
+    static const char gone[] = "UPDATE heartbeats SET is_ended=1 WHERE is_ended=0";
     int64_t op[256];
     int count = 0;
     (void)job;
     enum dr_code rc = dr_q_run(&q->w, err, forget, "");
+    rc = rc == DR_OK ? dr_q_run(&q->w, err, gone, "") : rc;
     if (rc != DR_OK) {
         return rc;
     }

@@ -2,6 +2,7 @@
 /* Moving steps, one or many, and the numbers that follow: counts by status, open stages, the end.
  * Everything here runs inside a committer job. */
 #include <assert.h>
+#include <stdio.h>
 
 #include "queue/sqlite/queue_private.h"
 
@@ -35,11 +36,16 @@ static const char *effect_of(enum dr_step_event on)
     case DR_ON_LOST:
         return ", needs_probe=1, deaths=deaths+1, next_attempt_at=0, lease_owner=''";
     case DR_ON_UNDO:
-        return ", is_undo=1, needs_probe=0, tries=0, deaths=0, next_attempt_at=0, lease_owner=''";
+        return ", is_undo=1, needs_probe=0, tries=0, deaths=0, next_attempt_at=0, failing_since=0,"
+               " lease_owner=''";
     case DR_ON_CANCEL:
         return ", needs_probe=max(needs_probe, status=3), next_attempt_at=0";
     case DR_ON_REDRIVE:
-        return ", tries=0, deaths=0, next_attempt_at=0";
+        return ", tries=0, deaths=0, next_attempt_at=0, failing_since=0";
+    case DR_ON_REARM:
+        return ", is_undo=0, touched=0, needs_probe=0, tries=0, deaths=0, done=0, undone=0,"
+               " undo_position=0, pass=0, cursor=NULL, archive_bytes=0, archive_frames=0,"
+               " next_attempt_at=0, failing_since=0, last_error=''";
     case DR_ON_LEASE:
     case DR_ON_DONE:
     case DR_ON_RELEASE:
@@ -86,10 +92,43 @@ enum dr_code dr_q_recount(struct dr_queue *q, int64_t op_id, struct dr_err *err)
     return rc == DR_OK ? dr_q_run(&q->w, err, stages, "i", op_id) : rc;
 }
 
+static bool is_undo_left(const uint64_t n[DR_S_COUNT])
+{
+    return n[DR_S_UNDOING] + n[DR_S_UNDO_FAILED] + n[DR_S_LEASED] + n[DR_S_WAITING] +
+               n[DR_S_UNKNOWN] >
+           0;
+}
+
+/* A partial rollback is over: what it undid may run again, and the operation stands still. What
+ * could not be put back whole stays undone, because its archive is still needed. */
+static enum dr_code end_partial(struct dr_queue *q, int64_t op_id, int64_t to, struct dr_err *err)
+{
+    static const char turn[] =
+        "UPDATE operations SET wish=3, is_rolling_back=0, rollback_to=0 WHERE id=?";
+    static const char ready[] =
+        "UPDATE steps SET ready=(wait_for_id=0 OR EXISTS(SELECT 1 FROM steps b WHERE"
+        " b.id=steps.wait_for_id AND b.status=5)) WHERE " QUEUE_STEPS_OF_1 " AND id>?2";
+    enum dr_code rc = dr_q_rollback_end(q, op_id, err);
+    if (rc == DR_OK) {
+        rc = dr_q_move_all(q, op_id, DR_S_UNDONE, DR_ON_REARM, true, "AND conflicts=0", err);
+    }
+    if (rc == DR_OK) {
+        rc = dr_q_run(&q->w, err, ready, "ii", op_id, to);
+    }
+    if (rc == DR_OK) {
+        rc = dr_q_run(&q->w, err, turn, "i", op_id);
+    }
+    if (rc == DR_OK) {
+        rc = dr_q_recount(q, op_id, err);
+    }
+    return rc == DR_OK ? dr_q_settle(q, op_id, DR_WISH_STOP, err) : rc;
+}
+
 enum dr_code dr_q_note_end(struct dr_queue *q, int64_t op_id, struct dr_err *err)
 {
     static const char get[] =
-        "SELECT wish, ended_at, archive_days, " QUEUE_COUNTS " FROM operations WHERE id=?";
+        "SELECT wish, ended_at, archive_days, " QUEUE_COUNTS ", rollback_to FROM operations WHERE"
+        " id=?";
     static const char set[] =
         "UPDATE operations SET ended_at=?1, waiting='', archive_until=CASE WHEN archive_days>0 AND"
         " ?1>0 THEN ?1 + archive_days * 86400000 ELSE archive_until END WHERE id=?2";
@@ -108,12 +147,18 @@ enum dr_code dr_q_note_end(struct dr_queue *q, int64_t op_id, struct dr_err *err
     for (int i = 0; i < DR_S_COUNT; i++) {
         count[i] = (uint64_t)sqlite3_column_int64(st, 3 + i);
     }
+    int64_t to = sqlite3_column_int64(st, 3 + DR_S_COUNT);
     (void)sqlite3_reset(st);
-    bool is_final = dr_op_status_is_final(dr_op_status_of(wish, count));
+    if (wish == DR_WISH_ROLLBACK && to > 0 && !is_undo_left(count)) {
+        return end_partial(q, op_id, to, err);
+    }
+    enum dr_op_status status = dr_op_status_of(wish, count);
+    bool is_final = dr_op_status_is_final(status);
     if (is_final == has_ended) {
         return DR_OK;
     }
-    return dr_q_run(&q->w, err, set, "ii", is_final ? dr_wall_now() : (int64_t)0, op_id);
+    rc = dr_q_run(&q->w, err, set, "ii", is_final ? dr_wall_now() : (int64_t)0, op_id);
+    return rc == DR_OK && status == DR_O_ROLLED_BACK ? dr_q_rollback_end(q, op_id, err) : rc;
 }
 
 struct rule {
@@ -123,11 +168,13 @@ struct rule {
 };
 
 static enum dr_code apply(struct dr_queue *q, int64_t op_id, const struct rule *rule, size_t count,
-                          struct dr_err *err)
+                          int64_t behind, struct dr_err *err)
 {
+    char condition[256];
     for (size_t i = 0; i < count; i++) {
-        enum dr_code rc =
-            dr_q_move_all(q, op_id, rule[i].from, rule[i].on, false, rule[i].condition, err);
+        (void)snprintf(condition, sizeof condition, "%s AND id>%lld", rule[i].condition,
+                       (long long)behind);
+        enum dr_code rc = dr_q_move_all(q, op_id, rule[i].from, rule[i].on, false, condition, err);
         if (rc != DR_OK) {
             return rc;
         }
@@ -157,17 +204,22 @@ enum dr_code dr_q_settle(struct dr_queue *q, int64_t op_id, enum dr_wish wish, s
         {DR_S_PROCESSED, DR_ON_UNDO, ""},
         {DR_S_CANCELLED, DR_ON_UNDO, "AND touched"},
     };
+    static const char to[] = "SELECT rollback_to FROM operations WHERE id=?";
+    int64_t behind = 0;
     enum dr_code rc = DR_OK;
     sqlite3_int64 changes = sqlite3_total_changes64(q->w.sql.db);
     switch (wish) {
     case DR_WISH_RUN:
-        rc = apply(q, op_id, run, sizeof run / sizeof run[0], err);
+        rc = apply(q, op_id, run, sizeof run / sizeof run[0], 0, err);
         break;
     case DR_WISH_STOP:
-        rc = apply(q, op_id, stop, sizeof stop / sizeof stop[0], err);
+        rc = apply(q, op_id, stop, sizeof stop / sizeof stop[0], 0, err);
         break;
     case DR_WISH_ROLLBACK:
-        rc = apply(q, op_id, rollback, sizeof rollback / sizeof rollback[0], err);
+        rc = dr_q_int(&q->w, &behind, 0, err, to, "i", op_id);
+        if (rc == DR_OK) {
+            rc = apply(q, op_id, rollback, sizeof rollback / sizeof rollback[0], behind, err);
+        }
         break;
     case DR_WISH_HOLD:
     case DR_WISH_PAUSE:
