@@ -233,6 +233,13 @@ enum dr_code dr_plan_next(struct dr_plan_iter *it, struct dr_plan_step *step, bo
     *has_out = false;
     dr_free(it->query);
     it->query = NULL;
+    if (p->is_list) {
+        *has_out = it->k < p->step_count;
+        if (*has_out) {
+            *step = p->list[it->k++];
+        }
+        return DR_OK;
+    }
     while (it->run < p->run_count && it->k == p->run[it->run].count) {
         it->run++;
         it->k = 0;
@@ -313,6 +320,9 @@ enum dr_code dr_plan_compute_hash(const struct dr_plan *p, uint64_t *hash_out, s
     dr_str_init(&buf);
     enum dr_code rc = dr_plan_begin(p, &it, err);
     assert(rc != DR_OK || it != NULL);
+    for (uint64_t i = 0; p->is_list && i < p->step_count; i++) {
+        hash = mix_step(hash, &p->list[i]);
+    }
     for (uint32_t i = 0; rc == DR_OK && i < p->run_count; i++) {
         const struct dr_run *run = &p->run[i];
         if (run->count == 0) {

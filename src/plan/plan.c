@@ -11,6 +11,7 @@
  *
  * Pure: no clock, file, socket or thread. A finished plan is read-only, so any thread may read. */
 #include "plan/plan_private.h"
+#include "plan/table_private.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -25,7 +26,8 @@ static const struct {
 } kinds[] = {
     {"tenant.drop", dr_plan_tenant_drop},       {"purge", dr_plan_purge},
     {"redis.purge-stats", dr_plan_redis_purge}, {"mongodb.drop", dr_plan_mongodb_drop},
-    {"sql.purge", dr_plan_sql_purge},
+    {"sql.purge", dr_plan_sql_purge},           {"table.create", dr_plan_table},
+    {"table.rebalance", dr_plan_table},         {"table.drop", dr_plan_table},
 };
 
 static const char *const step_kinds[DR_STEP_KIND_COUNT] = {
@@ -247,6 +249,9 @@ static enum dr_code fill_plan(struct dr_plan *p, struct dr_err *err)
     if (rc != DR_OK) {
         return rc;
     }
+    if (p->is_list) { /* it is made as it shall be */
+        return dr_plan_compute_hash(p, &p->hash, err);
+    }
     sum_up(p);
     rc = guard_items(p, err);
     if (rc == DR_OK) {
@@ -280,6 +285,7 @@ void dr_plan_destroy(struct dr_plan *p)
     if (p == NULL) {
         return;
     }
+    json_decref(p->facts);
     dr_arena_destroy(p->arena);
     dr_free(p);
 }
@@ -297,6 +303,16 @@ uint64_t dr_plan_estimated(const struct dr_plan *p)
 bool dr_plan_is_irreversible(const struct dr_plan *p)
 {
     return p->request->irreversible;
+}
+
+bool dr_plan_is_atomic(const struct dr_plan *p)
+{
+    return p->is_atomic;
+}
+
+uint32_t dr_plan_give_up_s(const struct dr_plan *p)
+{
+    return p->give_up_s;
 }
 
 int64_t dr_plan_no_return(const struct dr_plan *p)

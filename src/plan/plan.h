@@ -82,6 +82,8 @@ bool dr_plan_is_irreversible(const struct dr_plan *p);
 int64_t dr_plan_no_return(const struct dr_plan *p); /* first step number without undo; 0: none */
 /* A step that cannot be done ends the whole: it is rolled back by itself. */
 bool dr_plan_is_atomic(const struct dr_plan *p);
+/* How long a step may fail before it counts as one that cannot be done, seconds; 0: for ever. */
+uint32_t dr_plan_give_up_s(const struct dr_plan *p);
 uint32_t dr_plan_part_count(const struct dr_plan *p);
 const struct dr_plan_part *dr_plan_part_at(const struct dr_plan *p, uint32_t i);
 /* Hash over all steps: the same request on the same survey gives the same plan. */

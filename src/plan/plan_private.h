@@ -128,6 +128,13 @@ struct dr_plan {
     const char *selection; /* text that steps refer to and the hash covers, or NULL */
     int64_t no_return;
     uint64_t hash;
+    /* A plan that is a list: these are its steps, and there are no picks and runs. */
+    const struct dr_plan_step *list;
+    bool is_list;
+    bool is_atomic;     /* a failing step rolls the whole back */
+    uint32_t give_up_s; /* how long a step may fail; 0: for ever */
+    const char *about;  /* lines for people in place of the collections */
+    json_t *facts;      /* the same for programs, "layout" of the summary; owned */
 };
 
 /* tenant_drop.c, purge.c: choose p->target and p->pick. */

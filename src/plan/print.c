@@ -118,8 +118,9 @@ static void add_head(const struct dr_plan *p, bool is_dry_run, struct dr_str *ou
     dr_str_add(out, is_dry_run ? "DRY RUN - nothing is touched\n" : "PLAN\n");
     dr_str_addf(out, "%s of ", r->kind_name);
     add_clean(out, p->target, strlen(p->target));
-    add_line(out, r->store_url == NULL ? "" : " on ",
-             r->store_url == NULL ? "" : dr_url_redact(r->store_url, url, sizeof url));
+    bool has_store = r->store_url != NULL && !p->is_list;
+    add_line(out, has_store ? " on " : "",
+             has_store ? dr_url_redact(r->store_url, url, sizeof url) : "");
     if (p->pick_count > 0 && p->pick[0].filter != NULL) {
         dr_str_add(out, "where ");
         dr_filter_print(p->pick[0].filter, out);
@@ -229,6 +230,7 @@ static const char *show_undo(const struct dr_plan_step *s)
     case DR_STEP_VERIFY:
         return "-";
     case DR_STEP_COMMAND:
+    case DR_STEP_COPY:
     case DR_STEP_KIND_COUNT:
         break;
     }
@@ -246,7 +248,7 @@ static void add_step(const struct dr_plan *p, const struct dr_plan_step *s,
     dr_str_add(out, "  ");
     dr_print_cell(out, s->title, w->title, false);
     dr_str_add(out, "  ");
-    bool is_counted = s->kind == DR_STEP_ERASE;
+    bool is_counted = s->kind == DR_STEP_ERASE || s->kind == DR_STEP_COPY;
     dr_print_cell(out,
                   is_counted ? show_count(p, s->estimated, s->is_estimate_known, text, sizeof text)
                              : "-",
@@ -346,8 +348,26 @@ static void add_speed(const struct dr_plan *p, struct dr_str *out)
     dr_str_addc(out, '\n');
 }
 
+/* Of a list: every step has its own rollback command, up to the point of no return. */
+static void add_list_undo(const struct dr_plan *p, struct dr_str *out)
+{
+    if (p->is_atomic) {
+        dr_str_add(out, "a step that cannot be done rolls the whole back by itself\n");
+    }
+    if (p->no_return > 0) {
+        dr_str_addf(out, "undo: by commands; the point of no return is step %" PRId64 "\n",
+                    p->no_return);
+    } else {
+        dr_str_add(out, "undo: by commands, at any time\n");
+    }
+}
+
 static void add_undo(const struct dr_plan *p, struct dr_str *out)
 {
+    if (p->is_list) {
+        add_list_undo(p, out);
+        return;
+    }
     if (p->request->irreversible) {
         dr_str_addf(out, "IRREVERSIBLE: point of no return is step %" PRId64 "%s\n", p->no_return,
                     p->no_return > 1 && p->pick[0].told_count > 0
@@ -367,6 +387,16 @@ static void add_totals(const struct dr_plan *p, struct dr_str *out)
         dr_str_add(out, "nothing to do: 0 steps\n");
         return;
     }
+    if (p->is_list) {
+        dr_str_addf(out, "total: %s step%s, %s rows to copy\n",
+                    dr_human_count(p->step_count, steps, sizeof steps),
+                    p->step_count == 1 ? "" : "s",
+                    show_count(p, p->estimated, p->is_estimate_known, items, sizeof items));
+        add_undo(p, out);
+        add_speed(p, out);
+        dr_str_addf(out, "plan hash: %016" PRIx64 "\n", p->hash);
+        return;
+    }
     dr_str_addf(out, "total: %s step%s, %s of %s items to erase\n",
                 dr_human_count(p->step_count, steps, sizeof steps), p->step_count == 1 ? "" : "s",
                 show_count(p, p->estimated, p->is_estimate_known, items, sizeof items),
@@ -383,7 +413,12 @@ enum dr_code dr_plan_print(const struct dr_plan *p, bool is_dry_run, uint64_t st
                            struct dr_str *out, struct dr_err *err)
 {
     add_head(p, is_dry_run, out);
-    add_parts(p, out);
+    if (p->about != NULL) {
+        dr_str_add(out, p->about);
+    }
+    if (!p->is_list) {
+        add_parts(p, out);
+    }
     enum dr_code rc = p->has_chunk_table ? dr_chunk_table_print(p, steps_max, out, err) : DR_OK;
     if (rc == DR_OK) {
         rc = add_steps(p, steps_max, out, err);

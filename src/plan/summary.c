@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "obs/log.h"
 
@@ -18,6 +19,35 @@ static bool set(json_t *o, const char *key, json_t *value)
 static bool set_text(json_t *o, const char *key, const char *text)
 {
     return set(o, key, text == NULL ? json_null() : json_string(text));
+}
+
+/* Commands may hold the URLs of nodes; passwords in them are nobody's business. */
+static bool set_command(json_t *o, const char *key, const char *text)
+{
+    struct dr_str clean;
+    if (text == NULL) {
+        return set_text(o, key, NULL);
+    }
+    dr_str_init(&clean);
+    for (const char *at = text; *at != '\0';) {
+        const char *url = strstr(at, "://");
+        if (url == NULL) {
+            dr_str_add(&clean, at);
+            break;
+        }
+        size_t host = strcspn(url + 3, "/\"'? ");
+        const char *sign = memchr(url + 3, '@', host);
+        const char *colon = sign == NULL ? NULL : memchr(url + 3, ':', (size_t)(sign - url - 3));
+        const char *upto = colon != NULL ? colon + 1 : url + 3;
+        dr_str_addn(&clean, at, (size_t)(upto - at));
+        if (colon != NULL) {
+            dr_str_add(&clean, "***");
+        }
+        at = colon != NULL ? sign : upto;
+    }
+    bool is_set = !clean.is_short && set_text(o, key, dr_str_text(&clean));
+    dr_str_fini(&clean);
+    return is_set;
 }
 
 static bool set_number(json_t *o, const char *key, uint64_t n)
@@ -60,8 +90,8 @@ static json_t *step_json(const struct dr_plan_step *s)
         set_number(o, "stage", s->stage) && set_number(o, "wait_for", (uint64_t)s->wait_for) &&
         set_number(o, "rollback_wait_for", (uint64_t)s->rollback_wait_for) &&
         set(o, "priority", json_integer(s->priority)) && set_text(o, "title", s->title) &&
-        set_text(o, "query", s->query) && set_text(o, "rollback_query", s->rollback_query) &&
-        set_text(o, "cleanup", s->cleanup) &&
+        set_command(o, "query", s->query) && set_command(o, "rollback_query", s->rollback_query) &&
+        set_command(o, "cleanup", s->cleanup) &&
         (s->is_estimate_known ? set_number(o, "estimated", s->estimated)
                               : set(o, "estimated", json_null()))) {
         return o;
@@ -114,6 +144,13 @@ enum dr_code dr_plan_to_json(const struct dr_plan *p, bool with_steps, json_t **
     json_t *o = summary_json(p);
     if (o == NULL) {
         return dr_fail_nomem(err);
+    }
+    if (p->is_list) {
+        if (!set(o, "atomic", json_boolean(p->is_atomic)) ||
+            json_object_set(o, "layout", p->facts) != 0) {
+            json_decref(o);
+            return dr_fail_nomem(err);
+        }
     }
     if (p->has_chunk_table) {
         json_t *chunks = NULL;

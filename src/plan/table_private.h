@@ -14,9 +14,9 @@ struct dr_table_seen_node {
     const char *name;
     const char *url; /* as given or in the catalog */
     bool is_alive;
-    const char *why; /* when not alive */
-    bool is_new;     /* added by this job */
-    bool is_leaving; /* named to be removed */
+    const char *why;         /* when not alive */
+    bool is_new;             /* added by this job */
+    bool is_leaving;         /* named to be removed */
     const json_t *shards;    /* survey: [{"name","exists","owned","held","rows","bytes"}] */
     const json_t *manticore; /* survey: facts of a Manticore node, or NULL */
 };
@@ -46,8 +46,10 @@ struct dr_table_list {
 /* Append a copy (texts copied unless they are the arena's already is not asked: they are copied);
  * gives its number, 0 when memory is short. Fields number is set here. */
 int64_t dr_table_add(struct dr_table_list *l, const struct dr_plan_step *step);
+/* Zeroed memory of the arena; NULL when it is short. */
+void *dr_table_zeroed(struct dr_arena *a, size_t bytes);
 /* A text put together in the plan's arena; NULL when memory is short. */
-char *dr_table_text(struct dr_plan *p, const char *fmt, ...) DR_PRINTF(2, 3);
+#define dr_table_text(p, ...) dr_arena_printf((p)->arena, __VA_ARGS__)
 /* The arena's compact JSON text of `j`, whose reference is taken; NULL when memory is short. Keys
  * keep their order. */
 const char *dr_table_json(struct dr_plan *p, json_t *j);
@@ -69,8 +71,8 @@ uint64_t dr_table_rows(const struct dr_table_view *v, uint32_t node, const char 
 json_t *dr_table_names(const struct dr_table_view *v, const uint32_t *holder, uint32_t count);
 
 /* What each engine family plans: everything between the catalog's first and last step. The SQL
- * engines are in table_sql.c, Manticore in table_manticore.c. `to`: holders of each shard afterwards.
- * They add all steps, those of the catalog included, and set plan->no_return. */
+ * engines are in table_sql.c, Manticore in table_manticore.c. `to`: holders of each shard
+ * afterwards. They add all steps, those of the catalog included, and set plan->no_return. */
 enum dr_code dr_table_sql_create(struct dr_table_list *l, const struct dr_table_view *v,
                                  const struct dr_layout_plan *to, struct dr_err *err);
 enum dr_code dr_table_sql_rebalance(struct dr_table_list *l, const struct dr_table_view *v,

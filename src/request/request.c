@@ -26,14 +26,16 @@ struct parsed_request {
 };
 
 static const struct dr_request_kind *(*const kinds[])(void) = {
-    dr_request_kind_tenant_drop, dr_request_kind_purge,        dr_request_kind_redis_purge,
-    dr_request_kind_sql_purge,   dr_request_kind_mongodb_drop,
+    dr_request_kind_tenant_drop,     dr_request_kind_purge,        dr_request_kind_redis_purge,
+    dr_request_kind_sql_purge,       dr_request_kind_mongodb_drop, dr_request_kind_table_create,
+    dr_request_kind_table_rebalance, dr_request_kind_table_drop,
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
 const char *dr_request_kinds(void)
 {
-    return "tenant.drop purge redis.purge-stats sql.purge mongodb.drop";
+    return "tenant.drop purge redis.purge-stats sql.purge mongodb.drop table.create "
+           "table.rebalance table.drop";
 }
 
 static bool has_control_char(const char *text)
@@ -145,7 +147,11 @@ static void read_tuning(struct dr_jr *jr, struct dr_request *r)
 static void read_common(struct dr_jr *jr, struct dr_request *r)
 {
     assert(r->kind != NULL);
-    read_store(jr, r);
+    if (r->kind->fixed_store == NULL) {
+        read_store(jr, r);
+    } else {
+        r->store_url = r->kind->fixed_store;
+    }
     if (!r->kind->has_own_database) {
         dr_request_read_name(jr, "database", r->arena, &r->database);
     }

@@ -183,6 +183,9 @@ char *dr_request_json_text(const struct dr_request *r);
  * are new. DR_NOT_FOUND when nothing is marked, DR_REFUSED when a service named is not marked. */
 DR_MUST enum dr_code dr_request_resolve(struct dr_request *r, const struct dr_survey *s,
                                         struct dr_err *err);
+/* "sqlite", "mysql", "postgres" or "manticore" by a node's URL; NULL: nodes are not of that kind.
+ */
+const char *dr_table_engine_of(const char *url);
 /* Names of the kinds known, separated by spaces: "tenant.drop purge ...". */
 const char *dr_request_kinds(void);
 

@@ -15,6 +15,8 @@ struct dr_request_kind {
     bool needs_spec;
     /* True: r->json holds documents of the store, in which the order of keys has a meaning. */
     bool keeps_order;
+    /* The store's URL of all jobs of this kind, which then name none; NULL: the job names it. */
+    const char *fixed_store;
     /* Read the kind's own keys into r->u. A mistake sticks in `jr`, or is returned. It may leave a
      * normalised job in r->json. */
     enum dr_code (*parse)(struct dr_jr *jr, struct dr_request *r, struct dr_err *err);
@@ -37,6 +39,9 @@ const struct dr_request_kind *dr_request_kind_purge(void);
 const struct dr_request_kind *dr_request_kind_redis_purge(void);
 const struct dr_request_kind *dr_request_kind_sql_purge(void);
 const struct dr_request_kind *dr_request_kind_mongodb_drop(void);
+const struct dr_request_kind *dr_request_kind_table_create(void);
+const struct dr_request_kind *dr_request_kind_table_rebalance(void);
+const struct dr_request_kind *dr_request_kind_table_drop(void);
 
 /* A required name of a database or collection, copied into the arena. */
 void dr_request_read_name(struct dr_jr *jr, const char *key, struct dr_arena *a, const char **out);
