@@ -30,8 +30,10 @@ static const struct {
     {"table.rebalance", dr_plan_table},         {"table.drop", dr_plan_table},
 };
 
-static const char *const step_kinds[DR_STEP_KIND_COUNT] = {
-    [DR_STEP_ERASE] = "erase", [DR_STEP_VERIFY] = "verify", [DR_STEP_COMMAND] = "command"};
+static const char *const step_kinds[DR_STEP_KIND_COUNT] = {[DR_STEP_ERASE] = "erase",
+                                                           [DR_STEP_VERIFY] = "verify",
+                                                           [DR_STEP_COMMAND] = "command",
+                                                           [DR_STEP_COPY] = "copy"};
 
 const char *dr_step_kind_name(enum dr_step_kind kind)
 {
