@@ -64,7 +64,7 @@ static enum dr_code plan_in_turn(struct dr_call *c, struct dr_prepared *p, struc
         return dr_fail(err, DR_BUSY, "%d jobs are being planned at the moment; come again",
                        DR_API_PLANS_MAX);
     }
-    enum dr_code rc = dr_job_plan(c->api->serve->config, p, &c->place, err);
+    enum dr_code rc = dr_job_plan(c->api->serve->config, c->api->serve->world, p, &c->place, err);
     (void)atomic_fetch_sub(&c->api->plans, 1);
     return rc;
 }

@@ -19,12 +19,15 @@
 #include "queue/queue.h"
 #include "request/request.h"
 #include "store/store.h"
+#include "store/world.h"
 #include "verbs/config.h"
 #include "verbs/explain.h"
 #include "verbs/job.h"
 #include "verbs/serve.h"
 #include "verbs/show.h"
 #include "verbs/steer.h"
+
+struct dr_port; /* cluster/port.h */
 
 struct dr_cli {
     const struct dr_args *args;
@@ -42,6 +45,8 @@ struct dr_cli {
     struct dr_log *log; /* NULL until dr_cli_log */
     int log_fd;
     struct dr_queue *queue; /* NULL until dr_cli_queue */
+    struct dr_port *port;   /* NULL until dr_cli_world */
+    struct dr_store_world world;
     char who[DR_NAME_BYTES];
 };
 
@@ -64,6 +69,14 @@ DR_MUST enum dr_code dr_cli_id(const struct dr_cli *c, uint32_t n, int64_t *out,
                                struct dr_err *err);
 /* Open the existing queue and read the operation that the first word names. */
 DR_MUST enum dr_code dr_cli_op(struct dr_cli *c, struct dr_op *op, struct dr_err *err);
+
+/* --- world.c -----------------------------------------------------------------------------------
+ */
+bool dr_cli_is_fleet(const char *store_url);
+/* Have the catalog of sharded tables in c->world: opens and owns the data folder. `is_looking` (a
+ * dry run): a folder that is not there is an empty catalog and stays away. */
+DR_MUST enum dr_code dr_cli_world(struct dr_cli *c, bool is_looking, struct dr_err *err);
+void dr_cli_world_fini(struct dr_cli *c);
 
 /* --- confirm.c ---------------------------------------------------------------------------------
  */
@@ -164,6 +177,15 @@ DR_CLI_ACTION(dr_cli_redis_purge_stats);
 DR_CLI_ACTION(dr_cli_tokenserver_purge);
 DR_CLI_ACTION(dr_cli_mongodb_drop);
 DR_CLI_ACTION(dr_cli_sql_purge);
+DR_CLI_ACTION(dr_cli_table_create);
+DR_CLI_ACTION(dr_cli_table_rebalance);
+DR_CLI_ACTION(dr_cli_table_drop);
+DR_CLI_ACTION(dr_cli_table_status);
+DR_CLI_ACTION(dr_cli_table_route);
+DR_CLI_ACTION(dr_cli_health);
+DR_CLI_ACTION(dr_cli_alerts_check);
+DR_CLI_ACTION(dr_cli_alerts_rules);
+DR_CLI_ACTION(dr_cli_rollbacks);
 DR_CLI_ACTION(dr_cli_status);
 DR_CLI_ACTION(dr_cli_watch);
 DR_CLI_ACTION(dr_cli_explain);

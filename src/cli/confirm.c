@@ -43,8 +43,13 @@ enum dr_code dr_cli_approve_op(struct dr_cli *c, const struct dr_op *op, struct 
     if (dr_op_is_approved(op)) {
         return DR_OK;
     }
-    (void)snprintf(what, sizeof what, "This erases %s items of %s%s.",
-                   dr_human_count(op->items_estimated, count, sizeof count), op->target,
-                   op->is_irreversible ? ", without an archive and for ever" : "");
+    if (dr_cli_is_fleet(op->store_url)) {
+        (void)snprintf(what, sizeof what, "This is %.60s of %.60s in %s steps.", op->kind,
+                       op->target, dr_human_count(op->steps, count, sizeof count));
+    } else {
+        (void)snprintf(what, sizeof what, "This erases %s items of %s%s.",
+                       dr_human_count(op->items_estimated, count, sizeof count), op->target,
+                       op->is_irreversible ? ", without an archive and for ever" : "");
+    }
     return dr_cli_confirm(c, what, op->target, err);
 }

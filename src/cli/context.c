@@ -89,6 +89,7 @@ enum dr_code dr_cli_init(struct dr_cli *c, struct dr_err *err)
 
 void dr_cli_fini(struct dr_cli *c)
 {
+    dr_cli_world_fini(c);
     dr_queue_close(c->queue);
     c->queue = NULL;
     dr_log_destroy(c->log);

@@ -159,6 +159,7 @@ static enum dr_code run_pool(struct watcher *w, bool is_forever, struct dr_err *
         .queue = c->queue,
         .log = c->log,
         .threads = c->config.threads,
+        .world = &c->world,
         .until_op = w->op_id,
         .is_forever = is_forever,
         .ask_stop = &c->stop->is_asked,
@@ -203,6 +204,9 @@ enum dr_code dr_cli_pool(struct dr_cli *c, int64_t op_id, bool is_forever, struc
     dr_mono_ms begin = dr_mono_now();
     c->place = DR_AT_DATA;
     enum dr_code rc = dr_cli_log(c, op_id != 0 ? DR_LOG_WARN : DR_LOG_INFO, err);
+    if (rc == DR_OK) {
+        rc = dr_cli_world(c, false, err); /* it costs nothing before somebody asks it */
+    }
     if (rc != DR_OK) {
         return rc;
     }

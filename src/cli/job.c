@@ -88,7 +88,15 @@ enum dr_code dr_cli_load_job(struct dr_cli *c, const char *path, json_t **out, s
 enum dr_code dr_cli_prepare(struct dr_cli *c, json_t *job, const char *name,
                             struct dr_prepared *out, struct dr_err *err)
 {
-    enum dr_code rc = dr_job_prepare(&c->config, job, name, out, &c->place, err);
+    c->place = DR_AT_NOTHING;
+    enum dr_code rc = dr_job_parse(&c->config, job, name, out, err);
+    if (rc == DR_OK && dr_cli_is_fleet(out->request->store_url)) {
+        rc = dr_cli_world(c, dr_args_has(c->args, "dry-run") || c->command->action == dr_cli_plan,
+                          err);
+    }
+    if (rc == DR_OK) {
+        rc = dr_job_plan(&c->config, &c->world, out, &c->place, err);
+    }
     if (rc == DR_OK) {
         dr_cli_log_plan(c, out->plan);
     }
@@ -136,9 +144,14 @@ enum dr_code dr_cli_approve(struct dr_cli *c, const struct dr_prepared *p, struc
             return rc;
         }
     }
-    (void)snprintf(what, sizeof what, "This erases %s items of %s%s.",
-                   dr_human_count(dr_plan_estimated(p->plan), count, sizeof count), target,
-                   dr_plan_is_irreversible(p->plan) ? ", without an archive and for ever" : "");
+    if (dr_cli_is_fleet(p->request->store_url)) {
+        (void)snprintf(what, sizeof what, "This is %s of %s in %s steps.", p->request->kind_name,
+                       target, dr_human_count(dr_plan_step_count(p->plan), count, sizeof count));
+    } else {
+        (void)snprintf(what, sizeof what, "This erases %s items of %s%s.",
+                       dr_human_count(dr_plan_estimated(p->plan), count, sizeof count), target,
+                       dr_plan_is_irreversible(p->plan) ? ", without an archive and for ever" : "");
+    }
     return dr_cli_confirm(c, what, target, err);
 }
 

@@ -174,8 +174,11 @@ static enum dr_code read_answer(const char *url, const struct dr_http_answer *a,
     enum dr_code rc = a->body == NULL ? DR_INPUT
                                       : dr_json_parse_upto("answer", a->body, a->body_bytes,
                                                            ANSWER_BYTES_MAX, &json, &unread);
-    if (a->status != 200) {
+    bool is_plain = a->status == 200 || a->status == 202;
+    if (!is_plain) {
         rc = fail_answer(a, rc == DR_OK ? json : NULL, err);
+    } else if (rc == DR_OK && json_object_get(json, "wish") != NULL) {
+        *result_out = json_incref(json); /* an operation stands in no envelope */
     } else if (rc != DR_OK || json_object_get(json, "result") == NULL) {
         rc = dr_fail(err, DR_UNREACHABLE, "%s: this is no answer of a catalog: %.100s", url,
                      a->detail);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/remote_private.h"
+#include "cluster/port.h"
 #ifdef DROVER_RAFT
 #include "cluster/cluster.h"
 #endif
@@ -165,6 +166,7 @@ enum dr_code dr_cli_serve(struct dr_cli *c, int *exit_out, struct dr_err *err)
     char *peer_token = NULL;
     struct dr_metrics *metrics = NULL;
     struct dr_cluster *cluster = NULL;
+    struct dr_catalog_port port = {0};
     const char *token_file = dr_args_text(c->args, "peer-token-file", NULL);
     uint64_t threads = dr_args_u64(c->args, "threads", c->config.threads);
     (void)exit_out;
@@ -189,6 +191,10 @@ enum dr_code dr_cli_serve(struct dr_cli *c, int *exit_out, struct dr_err *err)
         goto out;
     }
     c->place = DR_AT_NOTHING;
+    if (cluster != NULL) {
+        dr_cluster_port(cluster, &port);
+        c->world.catalog = &port;
+    }
     const struct dr_serve serve = {
         .queue = c->queue,
         .log = c->log,
@@ -196,6 +202,7 @@ enum dr_code dr_cli_serve(struct dr_cli *c, int *exit_out, struct dr_err *err)
         .listen = dr_args_text(c->args, "listen", DR_SERVE_LISTEN),
         .tokens_path = dr_args_text(c->args, "tokens", NULL),
         .threads = (uint32_t)threads,
+        .world = &c->world,
         .ask_stop = &c->stop->is_asked,
         .place = &c->place,
         .cluster = cluster,
@@ -205,6 +212,7 @@ enum dr_code dr_cli_serve(struct dr_cli *c, int *exit_out, struct dr_err *err)
     };
     rc = c->serve(&serve, err);
 out:
+    c->world.catalog = NULL;
     dr_cluster_stop(cluster);
     dr_metrics_destroy(metrics);
     if (peer_token != NULL) {

@@ -273,6 +273,48 @@ static const struct dr_option sql_options[] = {
     OPT_SPEED,
     {0},
 };
+#define OPT_TABLE_JOB                                                                              \
+    {"server", "URL", "have this daemon do it, instead of this data folder", DR_OPT_TEXT, false},  \
+        {"token-file", "FILE", "the daemon's token (default $DROVER_TOKEN)", DR_OPT_TEXT, false},  \
+        {"give-up", "AGE", "a step that fails for so long rolls it all back", DR_OPT_DURATION,     \
+         false},                                                                                   \
+        {"dry-run", NULL, "only print the plan", DR_OPT_FLAG, false},                              \
+        {"note", "TEXT", "kept with the operation", DR_OPT_TEXT, false},                           \
+        {"key", "KEY", "idempotency key", DR_OPT_TEXT, false}, OPT_REPORT
+static const struct dr_option table_create_options[] = {
+    {"columns", "DDL", "what stands between the parentheses of CREATE TABLE", DR_OPT_TEXT, false},
+    {"extra", "TEXT", "what stands behind them", DR_OPT_TEXT, false},
+    {"shards", "N", "into how many pieces, 1 to 3000", DR_OPT_U64, false},
+    {"rf", "N", "on how many nodes each piece is", DR_OPT_U64, false},
+    {"node", "[NAME=]URL", "sqlite:, mysql://, postgres:// or manticore://; repeat it", DR_OPT_TEXT,
+     true},
+    {"if-not-exists", NULL, "do nothing when the table is there", DR_OPT_FLAG, false},
+    OPT_TABLE_JOB,
+    OPT_SPEED,
+    {0},
+};
+static const struct dr_option table_rebalance_options[] = {
+    {"add", "[NAME=]URL", "a new node; may be repeated", DR_OPT_TEXT, true},
+    {"remove", "NODE", "a node that leaves, or is given up; may be repeated", DR_OPT_TEXT, true},
+    {"hold", "AGE", "keep what was replaced for so long (default 1h)", DR_OPT_DURATION, false},
+    {"fence-ms", "N", "the longest that writes to a shard may wait (default 2000)", DR_OPT_U64,
+     false},
+    OPT_TABLE_JOB,
+    OPT_SPEED,
+    {0},
+};
+static const struct dr_option table_drop_options[] = {
+    {"hold", "AGE", "keep it out of use for so long first (default 1d)", DR_OPT_DURATION, false},
+    {"if-exists", NULL, "do nothing when there is none", DR_OPT_FLAG, false},
+    OPT_TABLE_JOB,
+    OPT_SPEED,
+    {0},
+};
+static const struct dr_option table_look_options[] = {
+    {"server", "URL", "ask this daemon instead of the data folder", DR_OPT_TEXT, false},
+    {"token-file", "FILE", "the daemon's token (default $DROVER_TOKEN)", DR_OPT_TEXT, false},
+    {0},
+};
 static const struct dr_option reason_options[] = {OPT_REASON, {0}};
 static const struct dr_option stop_options[] = {
     {"now", NULL, "end the batch at hand and undo what was done", DR_OPT_FLAG, false},
@@ -380,6 +422,27 @@ static const struct dr_command commands[] = {
      "first; the server must show that it uses an index. With --mode truncate or drop, which need "
      "--irreversible, the whole table goes (docs/sql-purge.md).",
      sql_options, dr_cli_sql_purge},
+    {"table create", "NAME", 1, 1, "make a sharded table on several nodes",
+     "A table NAME_sN for each shard, on --rf nodes each. Any failure rolls the whole back by "
+     "itself. Needs --columns, --shards, --rf and --node; all nodes are of one kind "
+     "(docs/sharded-tables.md).",
+     table_create_options, dr_cli_table_create},
+    {"table rebalance", "NAME", 1, 1, "move shards to new nodes, off leaving ones, or level them",
+     "Each shard is copied while it is written to, followed, switched over within --fence-ms, held "
+     "and then dropped at its old place. Can be paused, stopped and rolled back until the hold is "
+     "over. A node that does not answer is given up only when --remove names it.",
+     table_rebalance_options, dr_cli_table_rebalance},
+    {"table drop", "NAME", 1, 1, "drop a sharded table after holding it",
+     "Its shards are renamed out of use first, and dropped when the hold is over; until then "
+     "drover rollback OP brings it back.",
+     table_drop_options, dr_cli_table_drop},
+    {"table status", "[NAME]", 0, 1, "list sharded tables, or show where a table's shards are",
+     "As of the last change that this data folder, or the daemon at --server, knows.",
+     table_look_options, dr_cli_table_status},
+    {"table route", "NAME ID...", 2, 16, "say which shard and nodes hold these rows",
+     "The first node is to be written first, then the others; a refused write means that the shard "
+     "moved: ask again.",
+     table_look_options, dr_cli_table_route},
     {"status", "[OP]", 0, 1, "list operations, or show one", "Without OP: newest first.",
      no_options, dr_cli_status},
     {"watch", "[OP]", 0, 1, "follow operations until they rest",

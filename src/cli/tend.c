@@ -116,7 +116,7 @@ static enum dr_code do_cleanup(struct dr_cli *c, const struct dr_cleanup *one, s
 {
     struct dr_store *store = NULL;
     struct dr_err failure = {0};
-    enum dr_code rc = dr_store_open(one->store_url, &store, &failure);
+    enum dr_code rc = dr_store_open_in(&c->world, one->store_url, &store, &failure);
     if (rc == DR_OK) {
         rc = dr_store_command(store, one->node, one->command, &failure);
     }

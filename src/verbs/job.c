@@ -61,12 +61,54 @@ static enum dr_code survey(struct dr_prepared *p, struct dr_err *err)
     return rc;
 }
 
-enum dr_code dr_job_plan(const struct dr_config *config, struct dr_prepared *p,
-                         enum dr_place *place_out, struct dr_err *err)
+/* One command before it is stored: does the store understand it? */
+static enum dr_code check_command(struct dr_store *s, const struct dr_plan_step *step,
+                                  const char *text, const char *what, struct dr_err *err)
+{
+    static const char own[] = "{\"do\":";
+    if (text == NULL || strncmp(text, own, sizeof own - 1) == 0) {
+        return DR_OK;
+    }
+    enum dr_code rc = dr_store_check(s, step->node, text, false, err);
+    if (rc != DR_OK) {
+        dr_wrap(err, "step %lld, %s", (long long)step->number, what);
+    }
+    return rc;
+}
+
+/* An operation that rolls itself back must be able to: a rollback command that nobody understands
+ * is found now and not when it is needed. */
+static enum dr_code check_commands(struct dr_prepared *p, struct dr_err *err)
+{
+    struct dr_plan_iter *it = NULL;
+    struct dr_plan_step step;
+    bool has = true;
+    if (!dr_plan_is_atomic(p->plan)) {
+        return DR_OK;
+    }
+    enum dr_code rc = dr_plan_begin(p->plan, &it, err);
+    while (rc == DR_OK && has) {
+        rc = dr_plan_next(it, &step, &has, err);
+        if (rc == DR_OK && has) {
+            rc = check_command(p->store, &step, step.query, "command", err);
+        }
+        if (rc == DR_OK && has) {
+            rc = check_command(p->store, &step, step.rollback_query, "rollback command", err);
+        }
+        if (rc == DR_OK && has) {
+            rc = check_command(p->store, &step, step.cleanup, "cleanup command", err);
+        }
+    }
+    dr_plan_end(it);
+    return rc;
+}
+
+enum dr_code dr_job_plan(const struct dr_config *config, const struct dr_store_world *world,
+                         struct dr_prepared *p, enum dr_place *place_out, struct dr_err *err)
 {
     char shown[URL_BYTES];
     *place_out = DR_AT_STORE;
-    enum dr_code rc = dr_store_open(p->request->store_url, &p->store, err);
+    enum dr_code rc = dr_store_open_in(world, p->request->store_url, &p->store, err);
     if (rc != DR_OK) {
         return rc;
     }
@@ -80,16 +122,19 @@ enum dr_code dr_job_plan(const struct dr_config *config, struct dr_prepared *p,
     if (rc == DR_OK) {
         rc = dr_request_guard(p->request, &config->protect, err); /* the survey may bring names */
     }
-    return rc == DR_OK ? dr_plan_make(p->request, p->survey, dr_store_can(p->store), &p->plan, err)
-                       : rc;
+    if (rc == DR_OK) {
+        rc = dr_plan_make(p->request, p->survey, dr_store_can(p->store), &p->plan, err);
+    }
+    return rc == DR_OK ? check_commands(p, err) : rc;
 }
 
-enum dr_code dr_job_prepare(const struct dr_config *config, json_t *job, const char *name,
-                            struct dr_prepared *out, enum dr_place *place_out, struct dr_err *err)
+enum dr_code dr_job_prepare(const struct dr_config *config, const struct dr_store_world *world,
+                            json_t *job, const char *name, struct dr_prepared *out,
+                            enum dr_place *place_out, struct dr_err *err)
 {
     *place_out = DR_AT_NOTHING;
     enum dr_code rc = dr_job_parse(config, job, name, out, err);
-    return rc == DR_OK ? dr_job_plan(config, out, place_out, err) : rc;
+    return rc == DR_OK ? dr_job_plan(config, world, out, place_out, err) : rc;
 }
 
 void dr_prepared_fini(struct dr_prepared *p)

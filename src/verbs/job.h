@@ -14,6 +14,7 @@
 #include "queue/queue.h"
 #include "request/request.h"
 #include "store/store.h"
+#include "store/world.h"
 #include "verbs/config.h"
 #include "verbs/place.h"
 
@@ -28,15 +29,19 @@ struct dr_prepared {
 /* Parse `job` with the configuration's tuning beneath its own, guard, survey, plan: reads only.
  * Takes the reference to `job` in any case. `name` stands in messages; *place_out says whom a
  * failure was talking to. Blocks for the survey. Release with dr_prepared_fini, also on failure. */
-DR_MUST enum dr_code dr_job_prepare(const struct dr_config *config, json_t *job, const char *name,
-                                    struct dr_prepared *out, enum dr_place *place_out,
-                                    struct dr_err *err);
+DR_MUST enum dr_code dr_job_prepare(const struct dr_config *config,
+                                    const struct dr_store_world *world, json_t *job,
+                                    const char *name, struct dr_prepared *out,
+                                    enum dr_place *place_out, struct dr_err *err);
 /* The first half alone: parse and guard, no store is touched. */
 DR_MUST enum dr_code dr_job_parse(const struct dr_config *config, json_t *job, const char *name,
                                   struct dr_prepared *out, struct dr_err *err);
-/* The second half: open the store, survey, guard what only the survey knows, plan. */
-DR_MUST enum dr_code dr_job_plan(const struct dr_config *config, struct dr_prepared *p,
-                                 enum dr_place *place_out, struct dr_err *err);
+/* The second half: open the store (in `world`, which may be NULL), survey, guard what only the
+ * survey knows, plan; of an operation that shall roll itself back, have the store look at every
+ * command and rollback command. */
+DR_MUST enum dr_code dr_job_plan(const struct dr_config *config, const struct dr_store_world *world,
+                                 struct dr_prepared *p, enum dr_place *place_out,
+                                 struct dr_err *err);
 void dr_prepared_fini(struct dr_prepared *p); /* fine on a zeroed one */
 
 struct dr_job_put {

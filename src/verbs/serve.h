@@ -11,6 +11,7 @@
 #include "obs/log.h"
 #include "obs/metrics.h"
 #include "queue/queue.h"
+#include "store/world.h"
 #include "verbs/config.h"
 #include "verbs/place.h"
 
@@ -22,9 +23,10 @@ struct dr_serve {
     struct dr_queue *queue; /* owned already */
     struct dr_log *log;
     const struct dr_config *config;
-    const char *listen;      /* "ADDR:PORT", "[ADDR]:PORT"; port 0 takes a free one */
-    const char *tokens_path; /* NULL: no tokens, which only loopback addresses allow */
-    uint32_t threads;        /* of the pool; 0: its default */
+    const char *listen;                 /* "ADDR:PORT", "[ADDR]:PORT"; port 0 takes a free one */
+    const char *tokens_path;            /* NULL: no tokens, which only loopback addresses allow */
+    uint32_t threads;                   /* of the pool; 0: its default */
+    const struct dr_store_world *world; /* for stores that need the catalog; may be NULL */
     const atomic_bool *ask_stop;
     enum dr_place *place; /* whom the running call talks to */
     /* The catalog; NULL: none in this build, or none is wanted. */
