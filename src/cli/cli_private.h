@@ -78,6 +78,19 @@ bool dr_cli_is_fleet(const char *store_url);
 DR_MUST enum dr_code dr_cli_world(struct dr_cli *c, bool is_looking, struct dr_err *err);
 void dr_cli_world_fini(struct dr_cli *c);
 
+/* --- health_cmd.c ------------------------------------------------------------------------------
+ */
+/* The named parts that options ask for, DR_CLEAN_* together; 0: none. */
+uint32_t dr_cli_cleanup_parts(const struct dr_args *a);
+DR_MUST enum dr_code dr_cli_cleanup_named(struct dr_cli *c, uint32_t what, int *exit_out,
+                                          struct dr_err *err);
+
+/* --- rehearse_cmd.c ----------------------------------------------------------------------------
+ */
+/* Run the plan step by step and back on the real nodes; nothing of it is left at the end. */
+DR_MUST enum dr_code dr_cli_rehearse(struct dr_cli *c, const struct dr_prepared *p, int *exit_out,
+                                     struct dr_err *err);
+
 /* --- confirm.c ---------------------------------------------------------------------------------
  */
 /* Have the operator type `target` on the terminal; --yes passes, no terminal is DR_REFUSED. `what`

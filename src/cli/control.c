@@ -129,8 +129,41 @@ enum dr_code dr_cli_stop_op(struct dr_cli *c, int *exit_out, struct dr_err *err)
                          err);
 }
 
+/* Only what comes behind a step goes back. */
+static enum dr_code undo_part(struct dr_cli *c, int64_t to, int *exit_out, struct dr_err *err)
+{
+    struct dr_op op;
+    char what[WHAT_BYTES];
+    enum dr_code rc = dr_cli_op(c, &op, err);
+    if (rc == DR_OK) {
+        (void)snprintf(what, sizeof what, "This undoes the steps of %.60s behind step %lld.",
+                       op.target, (long long)to);
+        rc = dr_cli_confirm(c, what, op.target, err);
+    }
+    if (rc == DR_OK) {
+        rc = dr_queue_rollback_to(c->queue, op.id, to, c->who, reason_of(c), err);
+    }
+    if (rc == DR_OK) {
+        rc = undo_to_the_end(c, op.id, err);
+    }
+    if (rc == DR_OK) {
+        rc = dr_cli_conclude(c, op.id, true, exit_out, err);
+    }
+    if (rc == DR_OK && *exit_out == DR_EXIT_EARLY) { /* stopped is what was asked for */
+        *exit_out = DR_EXIT_DONE;
+    }
+    return rc;
+}
+
 enum dr_code dr_cli_rollback(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
+    uint64_t to = dr_args_u64(c->args, "to", 0);
+    if (dr_args_has(c->args, "to")) {
+        return to > 0 && to < INT64_MAX
+                   ? undo_part(c, (int64_t)to, exit_out, err)
+                   : dr_fail(err, DR_USAGE,
+                             "--to: the number of a step; drover steps OP lists them");
+    }
     return undo(c, "", exit_out, err);
 }
 

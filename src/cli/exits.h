@@ -23,6 +23,7 @@
     X(ROLLED_BACK, 10, "ended by a rollback though something else was asked")                      \
     X(NOT_FOUND, 11, "not found")                                                                  \
     X(FULL, 12, "disk full or not writable")                                                       \
+    X(UNHEALTHY, 13, "health found an issue, an alert fires, or a rehearsal found a difference")   \
     X(INTERRUPTED, 130, "interrupted; the state is saved")
 
 enum dr_exit {

@@ -112,6 +112,17 @@ enum dr_code dr_cli_run_job(struct dr_cli *c, json_t *job, const char *name, int
         return rc;
     }
     rc = dr_cli_prepare(c, job, name, &p, err);
+    if (rc == DR_OK && p.plan != NULL && dr_plan_step_count(p.plan) == 0 && !is_dry_run &&
+        dr_cli_is_fleet(p.request->store_url)) {
+        rc = dr_cli_print_plan(c, &p, 0, STEPS_SHOWN_DEFAULT, err);
+        dr_prepared_fini(&p);
+        return rc; /* it is so already */
+    }
+    if (rc == DR_OK && dr_args_has(c->args, "rehearse")) {
+        rc = dr_cli_rehearse(c, &p, exit_out, err);
+        dr_prepared_fini(&p);
+        return rc;
+    }
     if (rc == DR_OK && is_dry_run) {
         rc = show_dry_run(c, &p, begin, err);
     } else if (rc == DR_OK) {

@@ -279,6 +279,7 @@ static const struct dr_option sql_options[] = {
         {"give-up", "AGE", "a step that fails for so long rolls it all back", DR_OPT_DURATION,     \
          false},                                                                                   \
         {"dry-run", NULL, "only print the plan", DR_OPT_FLAG, false},                              \
+        {"rehearse", NULL, "do every step and undo it again, and compare", DR_OPT_FLAG, false},    \
         {"note", "TEXT", "kept with the operation", DR_OPT_TEXT, false},                           \
         {"key", "KEY", "idempotency key", DR_OPT_TEXT, false}, OPT_REPORT
 static const struct dr_option table_create_options[] = {
@@ -335,6 +336,27 @@ static const struct dr_option cleanup_options[] = {
     {"dry-run", NULL, "only say what would be removed", DR_OPT_FLAG, false},
     {"older-than", "AGE", "forget operations that ended this long ago (default 30d)",
      DR_OPT_DURATION, false},
+    {"clusters", NULL, "what moves and creations left on nodes, older than 1h", DR_OPT_FLAG, false},
+    {"groups", NULL, "failed operations, older than 1d: rolled back, then forgotten", DR_OPT_FLAG,
+     false},
+    {"queue", NULL, "ended operations and their steps, older than 7d", DR_OPT_FLAG, false},
+    {"state", NULL, "audit, history and records of what is gone, older than 30d", DR_OPT_FLAG,
+     false},
+    {"archives", NULL, "archives whose time is over", DR_OPT_FLAG, false},
+    {"all", NULL, "all five", DR_OPT_FLAG, false},
+    {0},
+};
+static const struct dr_option rollback_options[] = {
+    {"to", "STEP", "only what comes behind this step; it may run on from there", DR_OPT_U64, false},
+    OPT_REASON,
+    {0},
+};
+static const struct dr_option health_options[] = {
+    {"recover", NULL, "act on what is found, and say what needs a person", DR_OPT_FLAG, false},
+    {0},
+};
+static const struct dr_option alert_options[] = {
+    {"dry-run", NULL, "send nothing", DR_OPT_FLAG, false},
     {0},
 };
 static const struct dr_option expire_options[] = {
@@ -470,8 +492,24 @@ static const struct dr_command commands[] = {
     {"rollback", "OP", 1, 1, "put everything back",
      "Stops the operation and puts back every item from the archive, last batch first. Works here "
      "if nobody owns the data folder, else follows the owner. An item that is there again and "
-     "differs is left alone and counted as a conflict.",
-     reason_options, dr_cli_rollback},
+     "differs is left alone and counted as a conflict. With --to only a part goes back, and drover "
+     "run OP goes on from there.",
+     rollback_options, dr_cli_rollback},
+    {"rollbacks", "[OP]", 0, 1, "the history of rollbacks, newest first",
+     "Who or what began each, how much it undid in what time, and what could not be undone.",
+     no_options, dr_cli_rollbacks},
+    {"health", "", 0, 0, "what is stuck, failed, left over or dead, and what to do",
+     "Looks at the queue, the workers and the nodes of sharded tables. Exit code 13 when there is "
+     "an "
+     "issue. With --recover it acts (docs/health.md).",
+     health_options, dr_cli_health},
+    {"alerts check", "", 0, 0, "compare with the thresholds, and send what is new or over",
+     "Thresholds, webhook and command hook stand in the configuration under \"alerts\". Exit code "
+     "13 while one fires. For a timer; drover serve does it by itself.",
+     alert_options, dr_cli_alerts_check},
+    {"alerts rules", "", 0, 0, "print alert rules for Prometheus",
+     "With the same thresholds, over the metrics of drover serve.", no_options,
+     dr_cli_alerts_rules},
     {"tune", "OP", 1, 1, "read or change speed, batches and quiet hours",
      "Without options prints the tuning. With options changes it; a running operation obeys within "
      "a second. --quiet-hours replaces all windows; an empty one removes them.",
@@ -486,7 +524,8 @@ static const struct dr_command commands[] = {
      no_options, dr_cli_quarantine_retry},
     {"cleanup", "", 0, 0, "remove leftovers and forget old operations",
      "Removes what operations made in the database and could not remove themselves (temporary "
-     "indexes), then forgets operations that ended long ago and have no archive left.",
+     "indexes), then forgets operations that ended long ago and have no archive left. With one of "
+     "the named parts only those, by records of ownership and never by names.",
      cleanup_options, dr_cli_cleanup},
     {"archive list", "[OP]", 0, 1, "list what is kept for undo",
      "Bytes, frames and items of every operation, and until when they are kept.", no_options,

@@ -180,6 +180,9 @@ static enum dr_code may_clean(struct dr_cli *c, bool is_dry_run, bool *may_out, 
         return DR_OK;
     }
     enum dr_code rc = dr_queue_own(c->queue, err);
+    if (rc == DR_OK) {
+        rc = dr_cli_world(c, false, err); /* leftovers of sharded tables are found by the catalog */
+    }
     if (rc == DR_BUSY) {
         dr_cli_say(c, "leftovers in the database are the owner's: %s", err->msg);
         dr_err_clear(err);
@@ -199,6 +202,9 @@ enum dr_code dr_cli_cleanup(struct dr_cli *c, int *exit_out, struct dr_err *err)
     uint64_t age_ms = older_than_ms_default;
     dr_wall_ms now = dr_wall_now();
     (void)dr_parse_duration_ms(dr_args_text(c->args, "older-than", "30d"), &age_ms);
+    if (dr_cli_cleanup_parts(c->args) != 0) {
+        return dr_cli_cleanup_named(c, dr_cli_cleanup_parts(c->args), exit_out, err);
+    }
     enum dr_code rc = dr_cli_queue(c, true, err);
     if (rc == DR_OK) {
         rc = may_clean(c, is_dry_run, &may, err);
