@@ -265,9 +265,9 @@ static void say_ending(struct dr_cli *c, const struct dr_op *op)
     char took[32];
     dr_wall_ms from = op->started_at != 0 ? op->started_at : op->created_at;
     dr_wall_ms upto = op->ended_at != 0 ? op->ended_at : dr_wall_now();
-    dr_cli_say(c, "operation %lld (%s %s) is %s: %s items erased, %s put back, %s conflicts, %s",
+    dr_cli_say(c, "operation %lld (%s %s) is %s: %s items %s, %s put back, %s conflicts, %s",
                (long long)op->id, op->kind, op->target, dr_op_status_name(op->status),
-               dr_human_count(op->items_done, done, sizeof done),
+               dr_human_count(op->items_done, done, sizeof done), dr_show_done_word(op),
                dr_human_count(op->items_undone, undone, sizeof undone),
                dr_human_count(op->items_conflict, conflicts, sizeof conflicts),
                dr_human_ms(upto > from ? (uint64_t)(upto - from) : 0, took, sizeof took));
@@ -285,7 +285,9 @@ static void say_ending(struct dr_cli *c, const struct dr_op *op)
                    op->wish_reason[0] != '\0' ? "; " : "", (long long)op->id);
         break;
     case DR_O_DONE:
-        if (dr_show_is_undo_possible(op)) {
+        if (dr_show_is_undo_possible(op) && op->archive_until == 0) {
+            dr_cli_say(c, "it can be undone: drover rollback %lld", (long long)op->id);
+        } else if (dr_show_is_undo_possible(op)) {
             char until[40];
             dr_cli_say(c, "until %s it can be undone: drover rollback %lld",
                        dr_show_when(op->archive_until, until, sizeof until), (long long)op->id);

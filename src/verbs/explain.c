@@ -97,10 +97,10 @@ static void tell_state(struct telling *t)
     const struct dr_op *op = t->op;
     char done[TEXT_BYTES];
     char total[TEXT_BYTES];
-    dr_str_addf(t->out, "Operation %lld (%s of %s) is %s: %s of about %s items are erased",
+    dr_str_addf(t->out, "Operation %lld (%s of %s) is %s: %s of about %s items are %s",
                 (long long)op->id, op->kind, op->target, dr_op_status_name(op->status),
                 dr_human_count(op->items_done, done, sizeof done),
-                dr_human_count(op->items_estimated, total, sizeof total));
+                dr_human_count(op->items_estimated, total, sizeof total), dr_show_done_word(op));
     if (op->items_undone > 0 || op->items_conflict > 0) {
         dr_str_addf(t->out, ", %s are put back, %s conflicts are left alone",
                     dr_human_count(op->items_undone, done, sizeof done),
@@ -229,7 +229,9 @@ static void tell_undo(struct telling *t)
     if (op->wish == DR_WISH_ROLLBACK) {
         return;
     }
-    if (op->is_irreversible) {
+    if (op->is_past_no_return) {
+        dr_str_add(t->out, "It cannot be undone any more: its point of no return is passed.\n");
+    } else if (op->is_irreversible) {
         dr_str_add(t->out, "It is irreversible: what is erased is not archived.\n");
     } else if (op->is_archive_expired) {
         dr_str_add(t->out, "It cannot be undone any more: its archive has expired.\n");

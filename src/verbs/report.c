@@ -206,8 +206,8 @@ static void print_head(const struct dr_op *op, struct dr_str *out)
     dr_str_addf(out, "started:   %s\n", dr_show_when(op->started_at, when, sizeof when));
     dr_str_addf(out, "ended:     %s\n", dr_show_when(op->ended_at, when, sizeof when));
     dr_str_addf(out, "time:      %s\n", dr_report_hms(took_of(op), took, sizeof took));
-    dr_str_addf(out, "items:     %s erased, %s put back, %s conflicts\n",
-                dr_human_count(op->items_done, a, sizeof a),
+    dr_str_addf(out, "items:     %s %s, %s put back, %s conflicts\n",
+                dr_human_count(op->items_done, a, sizeof a), dr_show_done_word(op),
                 dr_human_count(op->items_undone, b, sizeof b),
                 dr_human_count(op->items_conflict, c, sizeof c));
 }

@@ -40,8 +40,9 @@ json_t *dr_show_text_json(const char *text)
 
 bool dr_show_is_undo_possible(const struct dr_op *op)
 {
-    return !op->is_irreversible && !op->is_archive_expired && op->status != DR_O_ROLLED_BACK &&
-           op->items_done > 0;
+    bool has_done = op->is_atomic ? op->count[DR_S_PROCESSED] > 0 : op->items_done > 0;
+    return !op->is_irreversible && !op->is_archive_expired && !op->is_past_no_return &&
+           op->status != DR_O_ROLLED_BACK && has_done;
 }
 
 void dr_show_progress_of(const struct dr_op *op, uint64_t *done_out, uint64_t *total_out)
@@ -50,6 +51,15 @@ void dr_show_progress_of(const struct dr_op *op, uint64_t *done_out, uint64_t *t
                    op->status == DR_O_ROLLBACK_BLOCKED;
     *done_out = is_undo ? op->items_undone + op->items_conflict : op->items_done;
     *total_out = is_undo ? op->items_done : op->items_estimated;
+    if (op->is_atomic && is_undo) { /* what was copied is not put back, it goes: steps count */
+        *done_out = op->count[DR_S_UNDONE];
+        *total_out = op->count[DR_S_UNDONE] + op->count[DR_S_UNDOING] +
+                     op->count[DR_S_UNDO_FAILED] + op->count[DR_S_LEASED] +
+                     op->count[DR_S_WAITING] + op->count[DR_S_UNKNOWN];
+    } else if (op->is_atomic && op->items_estimated == 0) {
+        *done_out = op->count[DR_S_PROCESSED];
+        *total_out = op->steps;
+    }
 }
 
 /* Whole percent; 100 only when it has ended, so that nobody reads "100%" while rows are left. */
@@ -99,6 +109,11 @@ static json_t *steps_json(const struct dr_op *op)
     return j;
 }
 
+const char *dr_show_done_word(const struct dr_op *op)
+{
+    return strncmp(op->kind, "table.", 6) == 0 ? "copied" : "erased";
+}
+
 json_t *dr_show_op_json(const struct dr_op *op)
 {
     char url[URL_BYTES];
@@ -118,6 +133,9 @@ json_t *dr_show_op_json(const struct dr_op *op)
     bad |= add_when(j, "archive_until", op->archive_until);
     bad |= json_object_set_new(j, "archive_expired", json_boolean(op->is_archive_expired));
     bad |= json_object_set_new(j, "waiting", json_string(op->waiting));
+    bad |= json_object_set_new(j, "atomic", json_boolean(op->is_atomic));
+    bad |= json_object_set_new(j, "past_no_return", json_boolean(op->is_past_no_return));
+    bad |= json_object_set_new(j, "rollback_to", json_integer(op->rollback_to));
     /* Items before steps: people and scripts look for the first "done". */
     bad |= json_object_set_new(j, "items", items_json(op));
     bad |= json_object_set_new(j, "steps", steps_json(op));
@@ -176,9 +194,9 @@ void dr_show_op(const struct dr_op *op, struct dr_str *out)
     dr_str_addf(out, "\nwish:      %s, by %s%s%s\n", dr_wish_name(op->wish), op->wish_by,
                 op->wish_reason[0] != '\0' ? ": " : "", op->wish_reason);
     show_percent(op, percent, sizeof percent);
-    dr_str_addf(out, "items:     %s of about %s erased (%s)",
+    dr_str_addf(out, "items:     %s of about %s %s (%s)",
                 dr_human_count(op->items_done, a, sizeof a),
-                dr_human_count(op->items_estimated, b, sizeof b), percent);
+                dr_human_count(op->items_estimated, b, sizeof b), dr_show_done_word(op), percent);
     if (op->items_undone > 0 || op->items_conflict > 0) {
         dr_str_addf(out, ", %s put back, %s conflicts",
                     dr_human_count(op->items_undone, a, sizeof a),
@@ -189,6 +207,10 @@ void dr_show_op(const struct dr_op *op, struct dr_str *out)
     dr_str_addf(out, "created:   %s\n", dr_show_when(op->created_at, when, sizeof when));
     dr_str_addf(out, "started:   %s\n", dr_show_when(op->started_at, when, sizeof when));
     dr_str_addf(out, "ended:     %s\n", dr_show_when(op->ended_at, when, sizeof when));
+    if (op->is_past_no_return) {
+        dr_str_add(out, "undo:      none: the point of no return is passed\n");
+        return;
+    }
     add_undo(op, out);
 }
 

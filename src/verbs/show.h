@@ -24,6 +24,8 @@ char *dr_show_when(dr_wall_ms at, char *buf, size_t buf_bytes);
 json_t *dr_show_text_json(const char *text);
 /* The archive is still there and an undo would be accepted at `now`. */
 bool dr_show_is_undo_possible(const struct dr_op *op);
+/* What an operation of this kind does to items: "erased" or, of sharded tables, "copied". */
+const char *dr_show_done_word(const struct dr_op *op);
 /* Undo counts down what was done; everything else counts up. */
 void dr_show_progress_of(const struct dr_op *op, uint64_t *done_out, uint64_t *total_out);
 
