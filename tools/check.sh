@@ -23,7 +23,7 @@ cmake -S . -B build/check -DCMAKE_C_COMPILER=clang -DDROVER_TESTS=ON -DDROVER_FA
     -DDROVER_BENCH=ON >/dev/null || exit 1
 run cppcheck cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr \
     --enable=warning,portability --suppress=missingIncludeSystem \
-    --suppress=normalCheckLevelMaxBranches -D_GNU_SOURCE -DDROVER_FAULTS -DDROVER_STORE_SQLITE -DDROVER_STORE_REDIS -DDROVER_STORE_MONGODB -DDROVER_STORE_MARIADB -DDROVER_STORE_POSTGRES -DDROVER_TOKENSERVER -DDROVER_RAFT -DDROVER_GRPC -DDROVER_HTTP -DDROVER_API \
+    --suppress=normalCheckLevelMaxBranches -D_GNU_SOURCE -DDROVER_FAULTS -DDROVER_STORE_SQLITE -DDROVER_STORE_REDIS -DDROVER_STORE_MONGODB -DDROVER_STORE_MARIADB -DDROVER_STORE_POSTGRES -DDROVER_STORE_MANTICORE -DDROVER_TOKENSERVER -DDROVER_RAFT -DDROVER_GRPC -DDROVER_HTTP -DDROVER_API \
     -DDROVER_VERSION='"x"' -Isrc -j "$(nproc)" src
 run clang-tidy sh -c "git ls-files --cached --others --exclude-standard 'src/*.c' |
     xargs -P $(nproc) -n 1 clang-tidy --quiet -p build/check 2>/dev/null"

@@ -57,13 +57,15 @@ for file in $(find "$root" -name '*.[ch]' | sort); do
         esac
         case "$folder,$include" in
         # obs knows nothing of stores; the store core names its adapters in one file only.
-        store,store/sqlite/* | store,store/redis/* | store,store/mongodb/* | store,store/sql/* | store,store/memory/* | store,store/fault/*)
+        store,store/sqlite/* | store,store/redis/* | store,store/mongodb/* | store,store/sql/* | store,store/memory/* | store,store/fault/* | \
+            store,store/fleet/* | store,store/manticore/*)
             case "$path" in
             store/store.c | "${include%/*}"/*) ;;
             *) complain "$file: only store/store.c and the adapter itself include \"$include\"" ;;
             esac
             ;;
-        *,store/sqlite/* | *,store/redis/* | *,store/mongodb/* | *,store/sql/* | *,store/memory/* | *,store/fault/*)
+        *,store/sqlite/* | *,store/redis/* | *,store/mongodb/* | *,store/sql/* | *,store/memory/* | *,store/fault/* | \
+            *,store/fleet/* | *,store/manticore/*)
             complain "$file: adapters are reached through store/store.h, not \"$include\"" ;;
         esac
     done

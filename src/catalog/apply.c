@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "catalog/catalog_private.h"
+#include "catalog/table_private.h"
 
 enum { APPLY_BLOCK_BYTES = 64 * 1024 };
 
@@ -45,6 +46,16 @@ static const struct {
     {"restart_transfer", dr_apply_restart_transfer},
     {"start_resharding", dr_apply_start_resharding},
     {"start_transfer", dr_apply_start_transfer},
+    {"table_begin", dr_apply_table_begin},
+    {"table_cancel", dr_apply_table_cancel},
+    {"table_drop", dr_apply_table_drop},
+    {"table_end", dr_apply_table_end},
+    {"table_ready", dr_apply_table_ready},
+    {"table_release", dr_apply_table_release},
+    {"table_remove", dr_apply_table_remove},
+    {"table_reserve", dr_apply_table_reserve},
+    {"table_switch", dr_apply_table_switch},
+    {"table_undrop", dr_apply_table_undrop},
     {"update_collection", dr_apply_update_collection},
 };
 

@@ -22,7 +22,9 @@
 #include "catalog/ring.h"
 
 enum {
-    DR_CATALOG_FORMAT = 1,
+    DR_CATALOG_FORMAT = 2,       /* the newest that this program understands */
+    DR_CATALOG_FORMAT_FIRST = 1, /* of all entries, and of states, without tables */
+    DR_CATALOG_FORMAT_TABLES = 2,
     DR_COLLECTION_NAME_BYTES_MAX = 255,
     DR_SHARDS_MAX = 100000, /* of one collection */
     DR_COLLECTIONS_PER_CATALOG_MAX = 10000,

@@ -61,6 +61,8 @@ struct dr_peer_table {
     struct dr_peer peer[]; /* by id */
 };
 
+struct dr_table_set;
+
 struct dr_catalog {
     _Atomic uint32_t refs;
     uint64_t index;
@@ -69,6 +71,7 @@ struct dr_catalog {
     struct dr_collection **collection; /* by name */
     struct dr_alias_table *aliases;
     struct dr_peer_table *peers;
+    struct dr_table_set *tables; /* table_private.h; NULL: none */
 };
 
 /* A state of its own with the same parts and room for `extra` more collections: the caller may

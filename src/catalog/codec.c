@@ -10,6 +10,7 @@
 
 #include "base/str.h"
 #include "catalog/catalog_private.h"
+#include "catalog/table_private.h"
 
 /* Takes the reference of `j`; NULL: memory was short, which the string remembers. */
 static void add_json(struct dr_str *s, json_t *j)
@@ -159,7 +160,11 @@ enum dr_code dr_catalog_encode(const struct dr_catalog *c, char **text_out, size
         dr_str_add(&s, i == 0 ? "" : ",");
         add_peer(&s, &c->peers->peer[i]);
     }
-    dr_str_addf(&s, "],\"v\":%d}", DR_CATALOG_FORMAT);
+    dr_str_addc(&s, ']');
+    dr_table_set_encode(&s, c->tables);
+    /* A state without tables keeps the text it has always had. */
+    dr_str_addf(&s, ",\"v\":%d}",
+                c->tables == NULL ? DR_CATALOG_FORMAT_FIRST : DR_CATALOG_FORMAT_TABLES);
     if (s.is_short) {
         dr_str_fini(&s);
         return dr_fail_nomem(err);

@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "catalog/catalog_private.h"
+#include "catalog/table_private.h"
 
 enum { DECODE_BLOCK_BYTES = 256 * 1024 };
 
@@ -355,6 +356,7 @@ static enum dr_code read_state(struct dr_catalog *c, const json_t *object, struc
     const json_t *aliases = NULL;
     const json_t *collections = NULL;
     const json_t *peers = NULL;
+    const json_t *tables = NULL;
     dr_jr_init(&j, object, "snapshot", err);
     (void)dr_jr_u64(&j, "v", true, 1, (uint64_t)INT64_MAX, &version);
     if (j.rc == DR_OK && version > DR_CATALOG_FORMAT) {
@@ -366,7 +368,13 @@ static enum dr_code read_state(struct dr_catalog *c, const json_t *object, struc
     (void)dr_jr_array(&j, "aliases", true, DR_ALIASES_MAX, &aliases);
     (void)dr_jr_array(&j, "collections", true, DR_COLLECTIONS_PER_CATALOG_MAX, &collections);
     (void)dr_jr_array(&j, "peers", true, DR_PEERS_MAX, &peers);
+    if (version >= DR_CATALOG_FORMAT_TABLES) {
+        (void)dr_jr_array(&j, "tables", true, DR_TABLES_MAX, &tables);
+    }
     enum dr_code rc = dr_jr_finish(&j);
+    if (rc == DR_OK && tables != NULL) {
+        rc = dr_table_set_decode(tables, &c->tables, err);
+    }
     if (rc == DR_OK) {
         rc = read_collections(c, collections, err);
     }

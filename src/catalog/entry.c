@@ -10,7 +10,7 @@
 
 json_t *dr_entry_begin(const char *op)
 {
-    return json_pack("{s:i, s:s}", "v", (int)DR_CATALOG_FORMAT, "op", op);
+    return json_pack("{s:i, s:s}", "v", (int)DR_CATALOG_FORMAT_FIRST, "op", op);
 }
 
 enum dr_code dr_entry_set(json_t *entry, const char *field, json_t *value, struct dr_err *err)
@@ -27,7 +27,7 @@ enum dr_code dr_entry_begin_collection(const struct dr_catalog *c, const char *o
     if (*info_out == NULL) {
         return dr_fail(err, DR_NOT_FOUND, "Collection `%s` doesn't exist!", name);
     }
-    *out = json_pack("{s:i, s:s, s:s, s:s}", "v", (int)DR_CATALOG_FORMAT, "op", op, "name",
+    *out = json_pack("{s:i, s:s, s:s, s:s}", "v", (int)DR_CATALOG_FORMAT_FIRST, "op", op, "name",
                      (*info_out)->name, "uuid", (*info_out)->uuid);
     return *out == NULL ? dr_fail_nomem(err) : DR_OK;
 }
@@ -209,7 +209,7 @@ enum dr_code dr_entry_create_collection(const struct dr_catalog *c, const char *
     if (rc != DR_OK) {
         return rc;
     }
-    json_t *entry = json_pack("{s:i, s:s, s:s, s:s}", "v", (int)DR_CATALOG_FORMAT, "op",
+    json_t *entry = json_pack("{s:i, s:s, s:s, s:s}", "v", (int)DR_CATALOG_FORMAT_FIRST, "op",
                               "create_collection", "name", name, "uuid", uuid);
     rc = entry == NULL ? dr_fail_nomem(err) : fill_create(c, entry, body, seed, err);
     return dr_entry_end(c, entry, rc, out, err);

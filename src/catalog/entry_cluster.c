@@ -435,7 +435,7 @@ enum dr_code dr_entry_peer(const struct dr_peer *p, char **out, struct dr_err *e
         return dr_fail(err, DR_INPUT, "peer %" PRIu64 ": addresses and version are UTF-8 text",
                        p->id);
     }
-    json_t *entry = json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:s}", "v", (int)DR_CATALOG_FORMAT,
+    json_t *entry = json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:s}", "v", (int)DR_CATALOG_FORMAT_FIRST,
                               "op", "peer", "id", (json_int_t)p->id, "uri", p->uri, "raft", p->raft,
                               "format", (json_int_t)p->format, "version", p->version);
     return dr_entry_end(NULL, entry, entry == NULL ? dr_fail_nomem(err) : DR_OK, out, err);
@@ -445,7 +445,7 @@ enum dr_code dr_entry_remove_peer(const struct dr_catalog *c, uint64_t id, bool 
                                   char **out, struct dr_err *err)
 {
     *out = NULL;
-    json_t *entry = json_pack("{s:i, s:s, s:I, s:b}", "v", (int)DR_CATALOG_FORMAT, "op",
+    json_t *entry = json_pack("{s:i, s:s, s:I, s:b}", "v", (int)DR_CATALOG_FORMAT_FIRST, "op",
                               "remove_peer", "id", (json_int_t)id, "force", (int)is_forced);
     return dr_entry_end(c, entry, entry == NULL ? dr_fail_nomem(err) : DR_OK, out, err);
 }

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "catalog/catalog.h"
+#include "catalog/table_private.h"
 
 #define CONFIG_NAME "collection_config.json"
 #define MAPPING_NAME "shard_key_mapping.json"
@@ -561,6 +562,9 @@ enum dr_code dr_catalog_write_files(const char *dir, const struct dr_catalog *be
             continue;
         }
         rc = write_collection(root, info, dr_catalog_index(after), err);
+    }
+    if (rc == DR_OK) {
+        rc = dr_table_write_files(dir, before, after, err);
     }
     dr_free(root);
     return rc;

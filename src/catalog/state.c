@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "catalog/catalog_private.h"
+#include "catalog/table_private.h"
 
 static void take(_Atomic uint32_t *refs)
 {
@@ -159,6 +160,7 @@ void dr_catalog_unref(struct dr_catalog *c)
     dr_free(c->collection);
     dr_alias_table_unref(c->aliases);
     dr_peer_table_unref(c->peers);
+    dr_table_set_unref(c->tables);
     dr_free(c);
 }
 
@@ -186,6 +188,7 @@ enum dr_code dr_catalog_clone(const struct dr_catalog *c, uint64_t index, uint32
     copy->aliases = c->aliases;
     take(&c->peers->refs);
     copy->peers = c->peers;
+    copy->tables = dr_table_set_ref(c->tables);
     *out = copy;
     return DR_OK;
 }

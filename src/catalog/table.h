@@ -4,10 +4,12 @@
  *
  * A record's life:
  *
- *     table_reserve ─> making ─ table_ready ─> ready ─ table_begin ─> changing ─ table_end ─> ready
- *        │ table_release (gone)                 │        │  table_switch, one shard at a time
- *        v                                      │        └ table_cancel ─> ready (all switched back)
- *      (gone) <──── table_remove ── dropping <──┴ table_drop  (table_undrop ─> ready)
+ *     table_reserve -> making -- table_ready --> ready -- table_begin -> changing
+ *     making:   table_release -> (gone)
+ *     ready:    table_drop -> dropping; table_release by its maker, unchanged since -> (gone)
+ *     changing: table_switch, one shard at a time; table_end -> ready;
+ *               table_cancel -> ready (all switched back)
+ *     dropping: table_undrop -> ready; table_remove -> (gone)
  *
  * In making, changing and dropping the record names its operation ("owner"): entries of another one
  * are refused (DR_CONFLICT, naming the holder). Every entry can be repeated: "so already" is DR_OK
@@ -42,10 +44,10 @@ enum dr_table_state { DR_TABLE_MAKING, DR_TABLE_READY, DR_TABLE_CHANGING, DR_TAB
 const char *dr_table_state_name(enum dr_table_state s); /* "making" ... */
 
 struct dr_table_node {
-    const char *name;  /* "db1:3306/shop"; unique in the table; ascending */
-    const char *url;   /* may hold a secret: never shown */
-    bool is_leaving;   /* removed by the rebalance that runs */
-    bool is_coming;    /* added by it */
+    const char *name; /* "db1:3306/shop"; unique in the table; ascending */
+    const char *url;  /* may hold a secret: never shown */
+    bool is_leaving;  /* removed by the rebalance that runs */
+    bool is_coming;   /* added by it */
 };
 struct dr_table_shard {
     uint32_t holder_count;
@@ -70,8 +72,10 @@ struct dr_table_info {
 };
 
 uint32_t dr_catalog_table_count(const struct dr_catalog *c);
-const struct dr_table_info *dr_catalog_table_at(const struct dr_catalog *c, uint32_t i); /* by name */
-const struct dr_table_info *dr_catalog_table(const struct dr_catalog *c, const char *name); /* NULL */
+const struct dr_table_info *dr_catalog_table_at(const struct dr_catalog *c,
+                                                uint32_t i); /* by name */
+const struct dr_table_info *dr_catalog_table(const struct dr_catalog *c,
+                                             const char *name); /* NULL */
 /* {"name","uuid","engine","columns","extra","rf","state","operation","what","version","routing",
  *  "nodes":[{"name","url","leaving","coming"}],"shards":[{"shard":0,"table":"users_s0",
  *  "holders":[names]}]}. URLs without secrets unless `with_secrets`. NULL: memory is short. */
@@ -85,7 +89,7 @@ uint32_t dr_table_route(uint32_t shard_count, const char *id, size_t id_bytes);
  */
 struct dr_layout_plan { /* holders of each shard: numbers of nodes (index into the sorted names) */
     uint32_t shard_count;
-    uint32_t *count;  /* per shard */
+    uint32_t *count; /* per shard */
     uint32_t **holder;
 };
 /* A new table: the algorithm and the golden vectors of docs/placement.md (least loaded node first,
@@ -94,10 +98,10 @@ DR_MUST enum dr_code dr_place_new(uint32_t nodes, uint32_t shards, uint32_t rf, 
                                   struct dr_layout_plan *out, struct dr_err *err);
 /* A change of nodes, moving as little as can be: copies stay where they are unless their node is
  * `is_gone` (dead or leaving) or the new nodes would be left more than one copy below the average;
- * every shard keeps at least one holder in common with before whose node is alive (rf 1: the source),
- * else DR_REFUSED naming the shard. `may_hold[n]`: node n takes copies. A shard never gets fewer
- * copies than min(rf, nodes that may hold) . Loads of may_hold nodes differ by at most one where that
- * needs no more moves than the least. The first holder stays first where it stays. */
+ * every shard keeps at least one holder in common with before whose node is alive (rf 1: the
+ * source), else DR_REFUSED naming the shard. `may_hold[n]`: node n takes copies. A shard never gets
+ * fewer copies than min(rf, nodes that may hold) . Loads of may_hold nodes differ by at most one
+ * where that needs no more moves than the least. The first holder stays first where it stays. */
 DR_MUST enum dr_code dr_place_change(const struct dr_layout_plan *now, uint32_t nodes,
                                      const bool *may_hold, const bool *is_alive, uint32_t rf,
                                      struct dr_arena *a, struct dr_layout_plan *out,

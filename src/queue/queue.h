@@ -412,4 +412,15 @@ DR_MUST enum dr_code dr_queue_numbers(struct dr_queue *q, dr_wall_ms now, dr_wal
 DR_MUST enum dr_code dr_queue_retain(struct dr_queue *q, dr_wall_ms before, bool is_dry_run,
                                      uint64_t *ops_out, uint64_t *steps_out, struct dr_err *err);
 
+/* The same for one operation alone, whatever its age; *would_out (also of a dry run): it may go. */
+DR_MUST enum dr_code dr_queue_forget_op(struct dr_queue *q, int64_t op_id, bool is_dry_run,
+                                        bool *would_out, struct dr_err *err);
+/* Forget what is older than `before` and belongs to no operation of the queue any more: lines of
+ * the audit, rollback history, workers. In slices, as dr_queue_retain. */
+struct dr_queue_traces {
+    uint64_t audits, rollbacks, heartbeats;
+};
+DR_MUST enum dr_code dr_queue_forget_traces(struct dr_queue *q, dr_wall_ms before, bool is_dry_run,
+                                            struct dr_queue_traces *out, struct dr_err *err);
+
 #endif

@@ -27,14 +27,35 @@ static enum dr_code batch_verify(struct dr_step_run *run, const struct dr_budget
     return rc;
 }
 
+/* Look before undoing: what is gone need not be removed, and a node that does not answer is asked
+ * again later, with nothing half done. */
+static enum dr_code check_undo(const struct dr_step_run *run, bool *is_done, struct dr_err *err)
+{
+    const struct dr_lease *l = run->lease;
+    enum dr_code rc = dr_store_check(run->env->store, l->node, l->rollback_query, true, err);
+    *is_done = rc == DR_NOT_FOUND;
+    if (*is_done) {
+        dr_err_clear(err);
+        return DR_OK;
+    }
+    if (rc != DR_OK) {
+        dr_wrap(err, "the rollback command cannot be run now");
+    }
+    return rc;
+}
+
 /* Commands are made so that repeating one is harmless ("already so" counts as done). */
 static enum dr_code batch_command(struct dr_step_run *run, const struct dr_budget *budget,
                                   struct dr_step_report *report, struct dr_err *err)
 {
     struct dr_lease *l = run->lease;
     (void)budget;
+    bool is_undone = false;
     enum dr_code rc = run->env->still_mine(run->env->arg, err);
-    if (rc == DR_OK) {
+    if (rc == DR_OK && l->is_undo) {
+        rc = check_undo(run, &is_undone, err);
+    }
+    if (rc == DR_OK && !is_undone) {
         rc = dr_store_command(run->env->store, l->node, l->is_undo ? l->rollback_query : l->query,
                               err);
     }

@@ -12,9 +12,11 @@ enum { ARENA_BLOCK_BYTES = 16 * 1024 };
 static enum dr_code do_nothing(struct dr_step_run *run, const struct dr_budget *budget,
                                struct dr_step_report *report, struct dr_err *err)
 {
-    (void)run;
     (void)budget;
     (void)err;
+    if (run->lease->kind == DR_STEP_COPY) {
+        run->lease->mark.cursor_len = 0; /* what was copied goes: done again, it starts anew */
+    }
     report->is_done = true;
     return DR_OK;
 }
@@ -85,6 +87,9 @@ static enum dr_code choose_way(const struct dr_lease *l, const struct step_way *
         return DR_OK;
     case DR_STEP_COMMAND:
         *out = dr_step_way_command();
+        return DR_OK;
+    case DR_STEP_COPY:
+        *out = dr_step_way_copy();
         return DR_OK;
     case DR_STEP_KIND_COUNT:
         break;

@@ -41,6 +41,7 @@ const struct step_way *dr_step_way_erase(void);
 const struct step_way *dr_step_way_restore(void);
 const struct step_way *dr_step_way_verify(void);
 const struct step_way *dr_step_way_command(void);
+const struct step_way *dr_step_way_copy(void);
 
 /* May this range be worked on, although the plan's epoch may be over? Sets range->epoch to the
  * layout's epoch now. DR_CONFLICT when the node no longer holds all of the range. */

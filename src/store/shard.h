@@ -3,10 +3,10 @@
  * made, a piece is moved, or the table is dropped. Offered by adapters that have `shard` in their
  * struct dr_store_ops (sqlite, mysql, postgres); Manticore has clusters instead (store/manticore).
  *
- * A shard is a table NAME in the database (schema) of the node's URL. Whatever drover makes there is
- * on record in the node's own table "drover_shards" before it is made: name, owner, role ("shard",
- * "log", "held"), table it belongs to, created_at. Nothing without such a record, or with the record
- * of another owner, is ever dropped, renamed or emptied: names prove nothing.
+ * A shard is a table NAME in the database (schema) of the node's URL. Whatever drover makes there
+ * is on record in the node's own table "drover_shards" before it is made: name, owner, role
+ * ("shard", "log", "held"), table it belongs to, created_at. Nothing without such a record, or with
+ * the record of another owner, is ever dropped, renamed or emptied: names prove nothing.
  *
  * An *owner* is the uuid of the sharded table, an *operation* the uuid of what changes it now.
  *
@@ -75,7 +75,8 @@ struct dr_shard_record {
 struct dr_shard_ops {
     /* Record, then CREATE TABLE "name" (columns) extra. There already and owned by this owner with
      * the same columns: DR_OK. There and not ours: DR_EXISTS, untouched. A table without a primary
-     * key is refused (DR_REFUSED) and removed again; so are foreign keys and triggers of its own. */
+     * key is refused (DR_REFUSED) and removed again; so are foreign keys and triggers of its own.
+     */
     enum dr_code (*ensure)(void *impl, const struct dr_shard_id *s, const char *columns,
                            const char *extra, struct dr_err *err);
     /* Drop the shard's table, its log and triggers, then the records. Absent: DR_OK. Not ours:
@@ -109,8 +110,8 @@ struct dr_shard_ops {
                             uint32_t *count_out, struct dr_err *err);
 };
 
-/* The same through a handle: checks names, counts and times. DR_UNSUPPORTED where the adapter has no
- * shards; DR_INPUT where source and targets are of different adapters. */
+/* The same through a handle: checks names, counts and times. DR_UNSUPPORTED where the adapter has
+ * no shards; DR_INPUT where source and targets are of different adapters. */
 bool dr_shard_is_supported(const struct dr_store *s);
 DR_MUST enum dr_code dr_shard_ensure(struct dr_store *s, const struct dr_shard_id *id,
                                      const char *columns, const char *extra, struct dr_err *err);

@@ -340,6 +340,48 @@ void dr_sqldb_rollback(struct dr_sqldb *db)
     }
 }
 
+/* What a failed pipe leaves of one connection. */
+static void settle_pipe(struct dr_sqldb *db)
+{
+    if (dr_sqldb_is_alive(db)) {
+        return;
+    }
+    disconnect(db);
+    if (db->tx == TX_OPEN) {
+        (void)lose_transaction(db, DR_UNREACHABLE);
+    }
+}
+
+enum dr_code dr_sqldb_pipe(struct dr_sqldb *source, struct dr_sqldb *const *target,
+                           const char *const *into, uint32_t target_count,
+                           const struct dr_sqldb_pipe *pipe, struct dr_sqldb_piped *out,
+                           struct dr_err *err)
+{
+    void *impl[DR_SQLDB_PIPE_MAX];
+    *out = (struct dr_sqldb_piped){0};
+    assert(target_count > 0 && target_count <= DR_SQLDB_PIPE_MAX);
+    enum dr_code rc = ensure_ready(source, err);
+    for (uint32_t i = 0; rc == DR_OK && i < target_count; i++) {
+        assert(target[i]->driver == source->driver && target[i] != source);
+        if (target[i]->tx == TX_NONE) {
+            return dr_fail(err, DR_INTERNAL, "rows are piped into a transaction only");
+        }
+        rc = ensure_ready(target[i], err);
+        impl[i] = target[i]->impl;
+    }
+    if (rc != DR_OK) {
+        return rc;
+    }
+    rc = source->driver->pipe(source->impl, impl, into, target_count, pipe, out, err);
+    if (rc != DR_OK || out->is_over) {
+        settle_pipe(source);
+        for (uint32_t i = 0; i < target_count; i++) {
+            settle_pipe(target[i]);
+        }
+    }
+    return rc;
+}
+
 void dr_sql_quote_name(struct dr_str *out, const char *name)
 {
     dr_str_addc(out, '"');

@@ -77,6 +77,27 @@ bool dr_sqldb_is_alive(const struct dr_sqldb *db);
 /* Append "name" with quotes doubled. */
 void dr_sql_quote_name(struct dr_str *out, const char *name);
 
+/* Rows of one server into others of the same kind, byte for byte, without being understood on the
+ * way: COPY to COPY, or the text protocol to LOAD DATA (to REPLACE where the server allows no
+ * LOCAL). Memory holds some rows; with more than one target of MariaDB, all of them. */
+struct dr_sqldb_pipe {
+    const char *select;  /* read at the source; no parameters */
+    const char *columns; /* of the targets, in that order: "a", "b" */
+    bool is_binary;      /* PostgreSQL: every type's binary form means the same on both sides */
+    uint64_t bytes_max;  /* more than that: it stops, is_over, everything to be rolled back */
+};
+struct dr_sqldb_piped {
+    uint64_t rows, bytes;
+    bool is_over;
+};
+enum { DR_SQLDB_PIPE_MAX = 16 };
+/* `into` are the quoted tables of the targets, each in a transaction of its own. MariaDB: rows
+ * replace those that have one of their unique keys. After a failure roll all transactions back. */
+DR_MUST enum dr_code dr_sqldb_pipe(struct dr_sqldb *source, struct dr_sqldb *const *target,
+                                   const char *const *into, uint32_t target_count,
+                                   const struct dr_sqldb_pipe *pipe, struct dr_sqldb_piped *out,
+                                   struct dr_err *err);
+
 /* ---- what a driver gives: one in store/mariadb/, one in store/postgres/ ---- */
 struct dr_sqldb_driver {
     enum dr_code (*open)(const char *url, void **impl, struct dr_sqldb_info *info,
@@ -87,6 +108,9 @@ struct dr_sqldb_driver {
                         uint32_t param_count, uint64_t *affected, dr_sqldb_row_fn row, void *arg,
                         struct dr_err *err);
     bool (*is_alive)(void *impl);
+    enum dr_code (*pipe)(void *source, void *const *target, const char *const *into,
+                         uint32_t target_count, const struct dr_sqldb_pipe *pipe,
+                         struct dr_sqldb_piped *out, struct dr_err *err);
 };
 const struct dr_sqldb_driver *dr_sqldb_mariadb(void);
 const struct dr_sqldb_driver *dr_sqldb_postgres(void);

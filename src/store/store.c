@@ -10,6 +10,10 @@
 #ifdef DROVER_FAULTS
 #include "store/fault/fault_store.h"
 #endif
+#include "store/fleet/fleet_store.h"
+#ifdef DROVER_STORE_MANTICORE
+#include "store/manticore/manticore_store.h"
+#endif
 #include "store/memory/memory_store.h"
 #ifdef DROVER_STORE_MONGODB
 #include "store/mongodb/mongodb_store.h"
@@ -23,14 +27,10 @@
 #ifdef DROVER_STORE_SQLITE
 #include "store/sqlite/sqlite_store.h"
 #endif
+#include "store/store_private.h"
+#include "store/world.h"
 
 enum { SURVEY_BLOCK_BYTES = 64 * 1024, SCHEME_BYTES_MAX = 32, URL_BYTES_MAX = 4096 };
-
-struct dr_store {
-    const struct dr_store_ops *ops;
-    void *impl;
-    char *shown_url;
-};
 
 static const struct dr_store_ops *(*const adapters[])(void) = {
 #ifdef DROVER_STORE_SQLITE
@@ -48,6 +48,10 @@ static const struct dr_store_ops *(*const adapters[])(void) = {
 #ifdef DROVER_STORE_POSTGRES
     dr_store_postgres_ops, dr_store_postgresql_ops,
 #endif
+#ifdef DROVER_STORE_MANTICORE
+    dr_store_manticore_ops,
+#endif
+    dr_store_fleet_ops,
     dr_store_memory_ops,
 #ifdef DROVER_FAULTS
     dr_store_fault_ops,
@@ -74,7 +78,10 @@ const char *dr_store_schemes(void)
 #ifdef DROVER_STORE_POSTGRES
            "postgres postgresql "
 #endif
-           "memory"
+#ifdef DROVER_STORE_MANTICORE
+           "manticore "
+#endif
+           "fleet memory"
 #ifdef DROVER_FAULTS
            " fault"
 #endif
@@ -93,6 +100,20 @@ static const struct dr_store_ops *find_ops(const char *scheme)
 }
 
 enum dr_code dr_store_open(const char *url, struct dr_store **out, struct dr_err *err)
+{
+    return dr_store_open_in(NULL, url, out, err);
+}
+
+/* The fleet is the one store that needs the process around it. */
+static enum dr_code open_impl(const struct dr_store_world *world, const struct dr_store_ops *ops,
+                              const char *url, void **impl_out, struct dr_err *err)
+{
+    return ops == dr_store_fleet_ops() ? dr_store_fleet_open(world, url, impl_out, err)
+                                       : ops->open(url, impl_out, err);
+}
+
+enum dr_code dr_store_open_in(const struct dr_store_world *world, const char *url,
+                              struct dr_store **out, struct dr_err *err)
 {
     char scheme[SCHEME_BYTES_MAX];
     char shown[URL_BYTES_MAX];
@@ -116,7 +137,8 @@ enum dr_code dr_store_open(const char *url, struct dr_store **out, struct dr_err
     }
     s->ops = ops;
     s->shown_url = dr_strdup(dr_url_redact(url, shown, sizeof shown));
-    enum dr_code rc = s->shown_url == NULL ? dr_fail_nomem(err) : ops->open(url, &s->impl, err);
+    enum dr_code rc = s->shown_url == NULL ? dr_fail_nomem(err)
+                                           : open_impl(world, ops, url, &s->impl, err);
     if (rc != DR_OK) {
         dr_free(s->shown_url);
         dr_free(s);
@@ -322,4 +344,34 @@ enum dr_code dr_store_publish(struct dr_store *s, const char *spec, const char *
                               struct dr_err *err)
 {
     return s->ops->publish == NULL ? DR_OK : s->ops->publish(s->impl, spec, state, err);
+}
+
+enum dr_code dr_store_check(struct dr_store *s, const char *node, const char *text, bool is_now,
+                            struct dr_err *err)
+{
+    enum dr_code rc = need(s, DR_CAN_COMMAND, "run commands", err);
+    if (rc == DR_OK && (node == NULL || node[0] == '\0' || text == NULL || text[0] == '\0')) {
+        rc = dr_fail(err, DR_INPUT, "%s: a command needs a node and a text", s->shown_url);
+    }
+    return rc != DR_OK || s->ops->check == NULL ? rc
+                                                : s->ops->check(s->impl, node, text, is_now, err);
+}
+
+enum dr_code dr_store_copy(struct dr_store *s, const char *spec, const struct dr_budget *budget,
+                           struct dr_cursor *cursor, struct dr_copied *out, struct dr_err *err)
+{
+    *out = (struct dr_copied){0};
+    if (s->ops->copy == NULL) {
+        return dr_fail(err, DR_UNSUPPORTED, "%s: this store knows no copying", s->shown_url);
+    }
+    if (spec == NULL || budget->items_max == 0 || cursor->len > DR_CURSOR_BYTES_MAX) {
+        return dr_fail(err, DR_INPUT, "%s: a copy needs a text, a budget and a sound cursor",
+                       s->shown_url);
+    }
+    enum dr_code rc = s->ops->copy(s->impl, spec, budget, cursor, out, err);
+    assert(cursor->len <= DR_CURSOR_BYTES_MAX);
+    if (rc != DR_OK) {
+        *out = (struct dr_copied){0}; /* half a batch is no batch */
+    }
+    return rc;
 }

@@ -27,7 +27,8 @@ struct dr_store_world {
     const struct dr_catalog_port *catalog; /* NULL: this process has none */
 };
 
-/* dr_store_open within a world (NULL: an empty one). "fleet:" needs a catalog; all else is the same.
+/* dr_store_open within a world (NULL: an empty one). "fleet:" needs a catalog; all else is the
+ * same.
  */
 DR_MUST enum dr_code dr_store_open_in(const struct dr_store_world *world, const char *url,
                                       struct dr_store **out, struct dr_err *err);

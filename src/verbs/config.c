@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "verbs/health.h"
+
 enum { THREADS_MAX = 256, PATH_BYTES = 4096 };
 
 static enum dr_code read_protect(struct dr_config *c, const json_t *list, const char *name,
@@ -58,6 +60,7 @@ static enum dr_code read_config(struct dr_config *c, const char *name, struct dr
 {
     struct dr_jr r;
     const json_t *protect = NULL;
+    const json_t *tended = NULL; /* whoever tends reads it; here it is only checked */
     const char *level = NULL;
     uint64_t threads = 0;
     dr_jr_init(&r, c->json, name, err);
@@ -67,6 +70,8 @@ static enum dr_code read_config(struct dr_config *c, const char *name, struct dr
     (void)dr_jr_string(&r, "log_file", false, &c->log_file);
     (void)dr_jr_object(&r, "defaults", false, &c->defaults);
     (void)dr_jr_object(&r, "redis_stats", false, &c->redis_stats);
+    (void)dr_jr_object(&r, "alerts", false, &tended);
+    (void)dr_jr_object(&r, "tend", false, &tended);
     enum dr_code rc = dr_jr_finish(&r);
     if (rc == DR_OK && protect != NULL) {
         rc = read_protect(c, protect, name, err);
@@ -83,6 +88,12 @@ static enum dr_code read_config(struct dr_config *c, const char *name, struct dr
     }
     if (rc == DR_OK && c->redis_stats != NULL) {
         rc = check_redis_stats(c, name, err);
+    }
+    if (rc == DR_OK && tended != NULL) {
+        rc = dr_tender_check(c->json, err);
+        if (rc == DR_INPUT) {
+            dr_wrap(err, "%s", name);
+        }
     }
     c->threads = (uint32_t)threads;
     return rc;

@@ -26,6 +26,10 @@ struct dr_health_rules {
     uint32_t node_wait_ms; /* all nodes together; those that did not answer are told */
 };
 void dr_health_rules_default(struct dr_health_rules *r);
+/* The same with what the configuration file's object (may be NULL) says under "alerts" and "tend";
+ * DR_INPUT with the key. */
+DR_MUST enum dr_code dr_health_rules_of(const json_t *config, struct dr_health_rules *out,
+                                        struct dr_err *err);
 
 /* One finding. */
 struct dr_finding {
@@ -150,5 +154,7 @@ struct dr_tender;
 DR_MUST enum dr_code dr_tender_start(const struct dr_tender_config *c, struct dr_tender **out,
                                      struct dr_err *err);
 void dr_tender_stop(struct dr_tender *t); /* waits for the look at hand; accepts NULL */
+/* Is what stands under "tend" and "alerts" right? DR_INPUT with the key. */
+DR_MUST enum dr_code dr_tender_check(const json_t *config, struct dr_err *err);
 
 #endif

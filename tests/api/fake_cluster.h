@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stands in for cluster/: the tests of the doors see what was asked, and say what is answered.
- * Every function of cluster/cluster.h is here, so that the library's own is not linked. Include it
+ * Every function of cluster/cluster.h, and the verbs about tables, are here, so that the library's own is not linked. Include it
  * in one file of a program. */
 #ifndef DR_TESTS_API_FAKE_CLUSTER_H
 #define DR_TESTS_API_FAKE_CLUSTER_H
@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "cluster/cluster.h"
+#include "cluster/port.h"
 
 struct dr_cluster {
     pthread_mutex_t mutex;
@@ -125,6 +126,9 @@ FAKE_VERB(dr_cluster_promotions)
 FAKE_VERB(dr_cluster_aliases)
 FAKE_VERB(dr_cluster_list_aliases)
 FAKE_VERB(dr_cluster_route)
+FAKE_VERB(dr_cluster_list_tables)
+FAKE_VERB(dr_cluster_get_table)
+FAKE_VERB(dr_cluster_route_table)
 FAKE_VERB(dr_points_upsert)
 FAKE_VERB(dr_points_get)
 FAKE_VERB(dr_points_delete)

@@ -109,6 +109,11 @@ static const struct {
      "{\"exact\":true}"},
     {"POST", "/collections/c/points/scroll?consistency=majority", "{\"limit\":5}",
      "dr_points_scroll", "c", "{\"limit\":5}"},
+    {"GET", "/tables", NULL, "dr_cluster_list_tables", "", "none"},
+    {"GET", "/tables/t", NULL, "dr_cluster_get_table", "t", "none"},
+    {"GET", "/tables/t/", NULL, "dr_cluster_get_table", "t", "none"},
+    {"POST", "/tables/t/route", "{\"ids\":[1,\"k\"]}", "dr_cluster_route_table", "t",
+     "{\"ids\":[1,\"k\"]}"},
     {"POST", "/cluster/recover", "{}", "dr_cluster_recover", "", "none"},
     {"POST", "/internal/commit", "{\"a\":1}", "dr_cluster_internal", "commit", "{\"a\":1}"},
     {"POST", "/internal/points/write", NULL, "dr_cluster_internal", "points/write", "none"},
@@ -318,6 +323,22 @@ static void readiness_needs_the_cluster(void **state)
     end(b);
 }
 
+static void tables_are_read_here_and_changed_by_operations(void **state)
+{
+    struct bench *b = start(false);
+    (void)state;
+    see(b, "POST", "/tables/t/route", NULL, "{\"ids\":7}", 400, "Format error in JSON body: ids");
+    see(b, "POST", "/tables/t/route", NULL, "{}", 400, "Format error in JSON body: missing field");
+    assert_int_equal(fake.calls, 0);
+    see(b, "DELETE", "/tables/t", NULL, NULL, 405, NULL);
+    see(b, "PUT", "/tables/t", NULL, "{}", 405, NULL);
+    fake_fails(DR_CLASS_NOT_FOUND, "Not found: Table `t` doesn't exist!");
+    see(b, "GET", "/tables/t", NULL, NULL, 404, "Not found: Table `t`");
+    fake_fails(DR_CLASS_UNAVAILABLE, "Shard temporarily unavailable: table `t` is being made");
+    see(b, "POST", "/tables/t/route", NULL, "{\"ids\":[1]}", 503, "Shard temporarily");
+    end(b);
+}
+
 /* --- who may -------------------------------------------------------------------------------------
  */
 
@@ -341,7 +362,8 @@ static void roles_follow_the_table(void **state)
                               strcmp(calls[i].verb, "dr_points_get") == 0 ||
                               strcmp(calls[i].verb, "dr_points_count") == 0 ||
                               strcmp(calls[i].verb, "dr_points_scroll") == 0 ||
-                              strcmp(calls[i].verb, "dr_cluster_route") == 0;
+                              strcmp(calls[i].verb, "dr_cluster_route") == 0 ||
+                              strcmp(calls[i].verb, "dr_cluster_route_table") == 0;
             bool is_points = strncmp(calls[i].verb, "dr_points_", 10) == 0;
             enum dr_api_role needed = is_reading  ? DR_ROLE_READ
                                       : is_points ? DR_ROLE_OPERATE
@@ -488,6 +510,7 @@ int main(void)
         cmocka_unit_test(one_point_is_found_or_404),
         cmocka_unit_test(the_cluster_says_whether_it_is_one),
         cmocka_unit_test(readiness_needs_the_cluster),
+        cmocka_unit_test(tables_are_read_here_and_changed_by_operations),
         cmocka_unit_test(roles_follow_the_table),
         cmocka_unit_test(the_api_key_header_is_a_token_too),
         cmocka_unit_test(only_peers_ask_inside),

@@ -317,7 +317,7 @@ static void entries_of_tomorrow_do_nothing_and_say_so(void **state)
 {
     (void)state;
     static const char *const unknown[] = {
-        "{'v':2,'op':'create_collection'}",
+        "{'v':3,'op':'create_collection'}",
         "{'v':1,'op':'teleport','name':'c'}",
         "{'v':99999,'op':'teleport'}",
     };

@@ -193,7 +193,7 @@ static void states_that_cannot_be_are_refused(void **state)
 static void a_newer_format_is_not_called_damage(void **state)
 {
     (void)state;
-    static const char text[] = "{\"v\":2,\"whatever\":[]}";
+    static const char text[] = "{\"v\":3,\"whatever\":[]}";
     struct dr_catalog *c = NULL;
     struct dr_err err = {0};
     assert_int_equal(dr_catalog_decode(text, strlen(text), &c, &err), DR_UNSUPPORTED);

@@ -3,7 +3,7 @@
 # A build without SQLite, Redis and the API still builds, says so, and refuses its URLs with one clear line.
 set -eu
 cd "$(dirname "$0")/../.."
-cmake -S . -B build/bare -DDROVER_STORE_SQLITE=OFF -DDROVER_STORE_REDIS=OFF -DDROVER_STORE_MONGODB=OFF -DDROVER_STORE_MARIADB=OFF -DDROVER_STORE_POSTGRES=OFF -DDROVER_TOKENSERVER=OFF -DDROVER_RAFT=OFF -DDROVER_GRPC=OFF -DDROVER_API=OFF \
+cmake -S . -B build/bare -DDROVER_STORE_SQLITE=OFF -DDROVER_STORE_REDIS=OFF -DDROVER_STORE_MONGODB=OFF -DDROVER_STORE_MARIADB=OFF -DDROVER_STORE_POSTGRES=OFF -DDROVER_STORE_MANTICORE=OFF -DDROVER_TOKENSERVER=OFF -DDROVER_RAFT=OFF -DDROVER_GRPC=OFF -DDROVER_API=OFF \
     -DDROVER_WERROR=ON >/dev/null
 cmake --build build/bare -j "$(nproc)" --target drover >/dev/null
 build/bare/drover --version | grep -q memory

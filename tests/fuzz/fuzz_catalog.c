@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "catalog/catalog.h"
+#include "catalog/table.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -51,6 +52,25 @@ static void check_routes(const struct dr_catalog *c)
     }
 }
 
+/* Every table can be shown, its secrets or not, and has a place for every row. */
+static void check_tables(const struct dr_catalog *c)
+{
+    for (uint32_t i = 0; i < dr_catalog_table_count(c); i++) {
+        const struct dr_table_info *t = dr_catalog_table_at(c, i);
+        uint32_t shard = dr_table_route(t->shard_count, "42", 2);
+        must(dr_catalog_table(c, t->name) == t);
+        must(shard < t->shard_count && t->shard[shard].holder_count > 0);
+        for (uint32_t k = 0; k < t->shard[shard].holder_count; k++) {
+            must(t->shard[shard].holder[k] < t->node_count);
+        }
+        for (int with_secrets = 0; with_secrets < 2; with_secrets++) {
+            json_t *shown = dr_table_to_json(t, with_secrets != 0);
+            must(shown != NULL);
+            json_decref(shown);
+        }
+    }
+}
+
 static void check_entry(const struct dr_catalog *c, const char *entry, size_t bytes)
 {
     struct dr_err err = {0};
@@ -62,6 +82,7 @@ static void check_entry(const struct dr_catalog *c, const char *entry, size_t by
     if (result.changed) {
         check_round_trip(after);
         check_routes(after);
+        check_tables(after);
     }
     json_decref(result.value);
     dr_catalog_unref(after);
@@ -78,6 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (rc == DR_OK) {
         check_round_trip(c);
         check_routes(c);
+        check_tables(c);
     } else {
         must(err.msg[0] != '\0' && c == NULL);
         must(dr_catalog_create(&c, &err) == DR_OK);

@@ -219,6 +219,7 @@ enum dr_code dr_queue_audits(struct dr_queue *q, int64_t op_id, int64_t after, s
 
 struct retain_work {
     dr_wall_ms before;
+    int64_t only_op;     /* 0: all that are due */
     uint64_t ops, steps; /* removed by this slice */
     bool is_end;
 };
@@ -273,7 +274,8 @@ static enum dr_code forget_steps(struct dr_queue *q, struct retain_work *w, bool
 
 static enum dr_code run_retain(struct dr_queue *q, struct queue_job *job, struct dr_err *err)
 {
-    static const char find[] = "SELECT id FROM operations WHERE " RETAIN_DUE " ORDER BY id LIMIT 1";
+    static const char find[] =
+        "SELECT id FROM operations WHERE " RETAIN_DUE " AND (?2=0 OR id=?2) ORDER BY id LIMIT 1";
     struct retain_work *w = job->arg;
     int64_t op_id = 0;
     bool has_noted = false;
@@ -283,7 +285,7 @@ static enum dr_code run_retain(struct dr_queue *q, struct queue_job *job, struct
     if (rc != DR_OK || has_noted) {
         return rc;
     }
-    rc = dr_q_int(&q->w, &op_id, 0, err, find, "i", w->before);
+    rc = dr_q_int(&q->w, &op_id, 0, err, find, "ii", w->before, w->only_op);
     w->is_end = op_id == 0;
     return rc == DR_OK && op_id != 0 ? forget_operation(q, w, op_id, err) : rc;
 }
@@ -314,6 +316,22 @@ enum dr_code dr_queue_retain(struct dr_queue *q, dr_wall_ms before, bool is_dry_
         rc = dr_q_commit(q, run_retain, &w, err);
         *ops_out += rc == DR_OK ? w.ops : 0;
         *steps_out += rc == DR_OK ? w.steps : 0;
+    }
+    return rc;
+}
+
+enum dr_code dr_queue_forget_op(struct dr_queue *q, int64_t op_id, bool is_dry_run,
+                                bool *would_out, struct dr_err *err)
+{
+    static const char due[] = "SELECT count(*) FROM operations WHERE " RETAIN_DUE " AND id=?2";
+    struct retain_work w = {.before = INT64_MAX, .only_op = op_id};
+    int64_t count = 0;
+    (void)pthread_mutex_lock(&q->r_mutex);
+    enum dr_code rc = dr_q_int(&q->r, &count, 0, err, due, "ii", w.before, op_id);
+    (void)pthread_mutex_unlock(&q->r_mutex);
+    *would_out = rc == DR_OK && count > 0;
+    while (rc == DR_OK && *would_out && !is_dry_run && !w.is_end) {
+        rc = dr_q_commit(q, run_retain, &w, err);
     }
     return rc;
 }

@@ -20,7 +20,7 @@ static const char session_setup[] =
 
 static enum dr_code set_options(struct md_conn *c, const struct dr_sqldb_url *u, struct dr_err *err)
 {
-    unsigned off = 0;
+    unsigned on = 1;
     /* Else "localhost" would mean a socket at some default path, whatever the port. */
     unsigned protocol = u->socket == NULL ? MYSQL_PROTOCOL_TCP : MYSQL_PROTOCOL_SOCKET;
     my_bool yes = 1;
@@ -28,7 +28,7 @@ static enum dr_code set_options(struct md_conn *c, const struct dr_sqldb_url *u,
                  mysql_options(c->mysql, MYSQL_OPT_CONNECT_TIMEOUT, &u->connect_s) == 0 &&
                  mysql_options(c->mysql, MYSQL_OPT_READ_TIMEOUT, &u->read_s) == 0 &&
                  mysql_options(c->mysql, MYSQL_OPT_WRITE_TIMEOUT, &u->read_s) == 0 &&
-                 mysql_options(c->mysql, MYSQL_OPT_LOCAL_INFILE, &off) == 0 &&
+                 mysql_options(c->mysql, MYSQL_OPT_LOCAL_INFILE, &on) == 0 &&
                  mysql_options(c->mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4") == 0;
     /* The client library has no "preferred": to name TLS options makes it use TLS if the server
      * can, and whether it did is looked at after connecting. */
@@ -38,6 +38,8 @@ static enum dr_code set_options(struct md_conn *c, const struct dr_sqldb_url *u,
     if (is_ok && (u->tls == DR_SQL_TLS_VERIFY_CA || u->tls == DR_SQL_TLS_VERIFY_FULL)) {
         is_ok = mysql_options(c->mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &yes) == 0;
     }
+    /* LOCAL serves md_pipe alone; whatever a server asks for besides is refused. */
+    md_refuse_local(c->mysql);
     return is_ok ? DR_OK : dr_fail(err, DR_INTERNAL, "libmariadb refuses an option");
 }
 
@@ -174,6 +176,7 @@ const struct dr_sqldb_driver *dr_sqldb_mariadb(void)
         .close = close_conn,
         .run = md_run,
         .is_alive = is_conn_alive,
+        .pipe = md_pipe,
     };
     return &driver;
 }

@@ -44,6 +44,7 @@ static const struct {
     {1227, DR_DENIED},      /* privilege */
     {1251, DR_DENIED},      /* authentication protocol */
     {1370, DR_DENIED},      /* routine */
+    {1419, DR_DENIED},      /* triggers, where a binary log is on */
     {1698, DR_DENIED},      /* socket authentication */
     {1820, DR_DENIED},      /* the password must be changed first */
     {1862, DR_DENIED},      /* the password has expired */

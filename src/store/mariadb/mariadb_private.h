@@ -24,6 +24,7 @@ struct md_statement {
 struct md_conn {
     MYSQL *mysql;
     bool is_lost;
+    bool is_local_off; /* the server takes no LOAD DATA LOCAL */
     char shown[MD_SHOWN_BYTES]; /* where it is connected to, for messages */
     char *database;
     uint64_t tick;
@@ -49,5 +50,11 @@ void md_statements_close(struct md_conn *c);
 DR_MUST enum dr_code md_read_rows(struct md_conn *c, MYSQL_STMT *stmt, dr_sqldb_row_fn row,
                                   void *arg, struct dr_err *err);
 bool md_is_binary(const MYSQL_FIELD *f); /* its values are DR_V_BLOB */
+
+/* pipe.c */
+DR_MUST enum dr_code md_pipe(void *source, void *const *target, const char *const *into,
+                             uint32_t target_count, const struct dr_sqldb_pipe *pipe,
+                             struct dr_sqldb_piped *out, struct dr_err *err);
+void md_refuse_local(MYSQL *mysql); /* no file of ours is given to a server that asks for one */
 
 #endif

@@ -55,6 +55,7 @@ static enum dr_code finish_connect(struct pg_conn *c, const struct dr_sqldb_url 
     dr_mono_ms until = dr_mono_now() + (dr_mono_ms)u->connect_s * 1000;
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
     (void)PQsetErrorVerbosity(c->pq, PQERRORS_VERBOSE);
+    (void)PQsetNoticeReceiver(c->pq, take_notice, c);
     while (status != PGRES_POLLING_OK) {
         if (status == PGRES_POLLING_FAILED) {
             return pg_fail_connect(c, err);
@@ -66,7 +67,6 @@ static enum dr_code finish_connect(struct pg_conn *c, const struct dr_sqldb_url 
         status = PQconnectPoll(c->pq);
     }
     (void)PQsetErrorVerbosity(c->pq, PQERRORS_DEFAULT);
-    (void)PQsetNoticeReceiver(c->pq, take_notice, c);
     return PQsetnonblocking(c->pq, 1) == 0 ? DR_OK : pg_fail_conn(c, err);
 }
 
@@ -241,6 +241,7 @@ const struct dr_sqldb_driver *dr_sqldb_postgres(void)
         .close = close_conn,
         .run = pg_run,
         .is_alive = is_conn_alive,
+        .pipe = pg_pipe,
     };
     return &driver;
 }

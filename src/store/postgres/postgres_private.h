@@ -35,7 +35,17 @@ DR_MUST enum dr_code pg_rewrite(const char *sql, struct dr_str *out, uint32_t *c
 DR_MUST enum dr_code pg_run(void *impl, const char *sql, const struct dr_value *param,
                             uint32_t param_count, uint64_t *affected, dr_sqldb_row_fn row,
                             void *arg, struct dr_err *err);
+/* Send what is buffered. DR_OK for a broken connection too: the next result says it. */
+DR_MUST enum dr_code pg_flush_sent(struct pg_conn *c, struct dr_err *err);
+/* The next result, NULL in *out at the end of the statement. */
+DR_MUST enum dr_code pg_next_result(struct pg_conn *c, PGresult **out, struct dr_err *err);
+void pg_stop_server(struct pg_conn *c); /* ask it to end its statement */
 /* Wait until the socket is readable (or writable); false: the time is over or it is broken. */
 bool pg_wait(PGconn *pq, bool for_write, dr_mono_ms until);
+
+/* pipe.c */
+DR_MUST enum dr_code pg_pipe(void *source, void *const *target, const char *const *into,
+                             uint32_t target_count, const struct dr_sqldb_pipe *pipe,
+                             struct dr_sqldb_piped *out, struct dr_err *err);
 
 #endif

@@ -144,7 +144,7 @@ static enum dr_code fail_silent(struct pg_conn *c, struct dr_err *err)
                    c->shown, (long long)(c->read_ms / 1000));
 }
 
-static enum dr_code flush_sent(struct pg_conn *c, struct dr_err *err)
+enum dr_code pg_flush_sent(struct pg_conn *c, struct dr_err *err)
 {
     for (;;) {
         int left = PQflush(c->pq);
@@ -160,7 +160,7 @@ static enum dr_code flush_sent(struct pg_conn *c, struct dr_err *err)
 }
 
 /* The next result, NULL in *out at the end of the statement. */
-static enum dr_code next_result(struct pg_conn *c, PGresult **out, struct dr_err *err)
+enum dr_code pg_next_result(struct pg_conn *c, PGresult **out, struct dr_err *err)
 {
     *out = NULL;
     while (PQisBusy(c->pq)) {
@@ -263,7 +263,7 @@ struct reading {
     uint64_t dropped;
 };
 
-static void stop_server(struct pg_conn *c)
+void pg_stop_server(struct pg_conn *c)
 {
     char message[256];
     PGcancel *cancel = PQgetCancel(c->pq);
@@ -289,7 +289,7 @@ static enum dr_code take_result(struct pg_conn *c, const PGresult *result, struc
     case PGRES_SINGLE_TUPLE:
         if (rc != DR_OK || r->row == NULL) {
             if (rc != DR_OK && ++r->dropped == DROPPED_ROWS_MAX) {
-                stop_server(c);
+                pg_stop_server(c);
             }
             return rc;
         }
@@ -331,7 +331,7 @@ static enum dr_code read_results(struct pg_conn *c, struct reading *r, struct dr
     enum dr_code rc = DR_OK;
     for (;;) {
         PGresult *result = NULL;
-        enum dr_code got = next_result(c, &result, rc == DR_OK ? err : NULL);
+        enum dr_code got = pg_next_result(c, &result, rc == DR_OK ? err : NULL);
         if (got != DR_OK) {
             return rc == DR_OK ? got : rc;
         }
@@ -384,7 +384,7 @@ enum dr_code pg_run(void *impl, const char *sql, const struct dr_value *param, u
         goto out;
     }
     (void)PQsetSingleRowMode(c->pq);
-    rc = flush_sent(c, err);
+    rc = pg_flush_sent(c, err);
     if (rc == DR_OK) {
         rc = read_results(c, &r, err);
     }

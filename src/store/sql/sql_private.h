@@ -82,6 +82,13 @@ struct sa_replica {
     struct dr_sqldb *db; /* NULL: not open */
 };
 
+/* How the copy of a shard went last time, for the size of its next batch. */
+struct sa_pace {
+    char name[64];
+    uint64_t row_bytes; /* 0: not known */
+    uint64_t rows_s;
+};
+
 struct sa_store {
     struct dr_sqldb *db;
     const struct dr_sqldb_info *info;
@@ -96,6 +103,7 @@ struct sa_store {
     uint32_t table_next;
     char *last_table; /* schema.name that was changed last: its autovacuum is a brake */
     uint32_t blind;   /* enum sa_brake bits that the server does not let us read */
+    struct sa_pace pace;
 };
 
 /* Text of a statement with the values to bind, in order. Values are borrowed. */

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "store/sql/shard_private.h"
 #include "store/sql/sql_private.h"
 
 enum { OPTION_BYTES_MAX = 2048 };
@@ -173,7 +174,18 @@ static enum dr_code read_epoch(void *impl, const char *collection, uint64_t *epo
     return sa_epoch_now(impl, collection, epoch_out, err);
 }
 
-#define OPS(name)                                                                                  \
+/* Two tables of one content: that source and target of a move are of one dialect is told by them. */
+#define SHARD_OPS                                                                                  \
+    {                                                                                              \
+        .ensure = sh_ensure, .drop = sh_drop, .capture = sh_capture, .fence = sh_fence,            \
+        .hold = sh_hold, .copy = sh_copy, .follow = sh_follow, .digest = sh_digest,                \
+        .facts = sh_facts, .records = sh_records,                                                  \
+    }
+
+static const struct dr_shard_ops shards_mariadb = SHARD_OPS;
+static const struct dr_shard_ops shards_postgres = SHARD_OPS;
+
+#define OPS(name, shard_ops)                                                                                  \
     {                                                                                              \
         .scheme = (name),                                                                          \
         .can = DR_CAN_INDEX | DR_CAN_SCAN | DR_CAN_TEMP_INDEX | DR_CAN_COMMAND | DR_CAN_RESTORE |  \
@@ -181,29 +193,29 @@ static enum dr_code read_epoch(void *impl, const char *collection, uint64_t *epo
         .open = open_store, .close = close_store, .survey = sa_survey, .epoch = read_epoch,        \
         .health = sa_health, .count = sa_count, .scan = sa_scan, .erase = sa_erase,                \
         .probe = sa_probe, .restore = sa_restore, .command = sa_command,                           \
-        .survey_spec = sa_survey_spec,                                                             \
+        .survey_spec = sa_survey_spec, .shard = (shard_ops),                                        \
     }
 
 const struct dr_store_ops *dr_store_mysql_ops(void)
 {
-    static const struct dr_store_ops ops = OPS("mysql");
+    static const struct dr_store_ops ops = OPS("mysql", &shards_mariadb);
     return &ops;
 }
 
 const struct dr_store_ops *dr_store_mariadb_ops(void)
 {
-    static const struct dr_store_ops ops = OPS("mariadb");
+    static const struct dr_store_ops ops = OPS("mariadb", &shards_mariadb);
     return &ops;
 }
 
 const struct dr_store_ops *dr_store_postgres_ops(void)
 {
-    static const struct dr_store_ops ops = OPS("postgres");
+    static const struct dr_store_ops ops = OPS("postgres", &shards_postgres);
     return &ops;
 }
 
 const struct dr_store_ops *dr_store_postgresql_ops(void)
 {
-    static const struct dr_store_ops ops = OPS("postgresql");
+    static const struct dr_store_ops ops = OPS("postgresql", &shards_postgres);
     return &ops;
 }

@@ -361,3 +361,24 @@ out:
     dr_arena_destroy(a);
     return rc;
 }
+
+enum dr_code sq_check(void *impl, const char *node, const char *text, bool is_now,
+                      struct dr_err *err)
+{
+    struct sq_node *n = NULL;
+    bool is_whole = false;
+    enum dr_code rc = sq_whole_check(text, &is_whole, err);
+    struct dr_arena *a = NULL;
+    if (rc == DR_OK && !is_whole) {
+        a = dr_arena_create(COMMAND_BLOCK_BYTES);
+        rc = a == NULL ? dr_fail_nomem(err) : run_all(NULL, text, false, a, err);
+    }
+    if (rc == DR_OK && is_now) {
+        rc = sq_node_find(impl, node, &n, err);
+        if (rc == DR_NOT_FOUND) { /* the node is away; the thing may well be there */
+            rc = dr_fail(err, DR_UNREACHABLE, "there is no node \"%.64s\" now", node);
+        }
+    }
+    dr_arena_destroy(a);
+    return rc;
+}

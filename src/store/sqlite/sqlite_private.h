@@ -240,10 +240,15 @@ enum dr_code sq_survey_one(struct sq_store *s, const char *table, struct dr_surv
 enum dr_code sq_hash_column(struct sq_store *s, const char *collection, struct dr_arena *a,
                             const char **out, struct dr_err *err);
 enum dr_code sq_command(void *impl, const char *node, const char *text, struct dr_err *err);
+/* Could the command be read, and with `is_now`, does the node answer? */
+enum dr_code sq_check(void *impl, const char *node, const char *text, bool is_now,
+                      struct dr_err *err);
 
 /* ---- whole.c: commands about a whole table, see store/hold.h ---- */
 /* *is_whole_out false: another command, nothing done. */
 enum dr_code sq_whole(struct sq_store *s, const char *node, const char *text, bool *is_whole_out,
                       struct dr_err *err);
+/* Would sq_whole understand it? Changes nothing. */
+enum dr_code sq_whole_check(const char *text, bool *is_whole_out, struct dr_err *err);
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "store/sqlite/shard_private.h"
 #include "store/sqlite/sqlite_private.h"
 
 enum { HEALTH_VALID_MS = 1000, HEALTH_WAIT_MS = 5000 };
@@ -63,9 +64,8 @@ static enum dr_code open_store(const char *url, void **impl_out, struct dr_err *
     enum dr_code rc = s->path == NULL ? dr_fail_nomem(err) : sq_connect(&s->layout, path, err);
     if (rc == DR_OK) {
         rc = dr_sql_int(&s->layout,
-                        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = "
-                        "'drover_shards'",
-                        0, &is_layout, err);
+                        "SELECT 1 FROM pragma_table_info('drover_shards') WHERE name = 'path'", 0,
+                        &is_layout, err);
     }
     s->is_plain = is_layout == 0;
     if (rc == DR_OK && s->is_plain) {
@@ -134,6 +134,19 @@ static enum dr_code read_health(void *impl, const char *node, struct dr_health *
     return DR_OK;
 }
 
+static const struct dr_shard_ops shard_ops = {
+    .ensure = sqs_ensure,
+    .drop = sqs_drop,
+    .capture = sqs_capture,
+    .fence = sqs_fence,
+    .hold = sqs_hold,
+    .copy = sqs_copy,
+    .follow = sqs_follow,
+    .digest = sqs_digest,
+    .facts = sqs_facts,
+    .records = sqs_records,
+};
+
 static const struct dr_store_ops ops = {
     .scheme = "sqlite",
     .can = DR_CAN_SHARD_RANGE | DR_CAN_SHARD_HASHED | DR_CAN_INDEX | DR_CAN_SCAN |
@@ -150,6 +163,8 @@ static const struct dr_store_ops ops = {
     .restore = sq_restore,
     .command = sq_command,
     .survey_spec = sq_survey_spec,
+    .check = sq_check,
+    .shard = &shard_ops,
 };
 
 const struct dr_store_ops *dr_store_sqlite_ops(void)

@@ -126,3 +126,16 @@ enum dr_code sq_whole(struct sq_store *s, const char *node, const char *text, bo
     dr_arena_destroy(a);
     return rc;
 }
+
+enum dr_code sq_whole_check(const char *text, bool *is_whole_out, struct dr_err *err)
+{
+    struct dr_whole_command c = {.what = DR_WHOLE_NONE};
+    struct dr_arena *a = dr_arena_create(WHOLE_BLOCK_BYTES);
+    enum dr_code rc = a == NULL ? dr_fail_nomem(err) : dr_whole_parse(text, a, &c, err);
+    *is_whole_out = c.what != DR_WHOLE_NONE;
+    if (rc == DR_OK && c.what == DR_WHOLE_TRUNCATE) {
+        rc = dr_fail(err, DR_UNSUPPORTED, "SQLite has no TRUNCATE");
+    }
+    dr_arena_destroy(a);
+    return rc;
+}
