@@ -22,6 +22,7 @@ enum {
     DELETED_KEPT_DAYS = 30,
     COUNTER_BITS = 20,
     COMPLAIN_MS = 30 * 1000,
+    HASH_BATCH = 256,
 };
 
 static const char file_scheme[] = "sqlite:";
@@ -385,7 +386,21 @@ struct hash_page {
     /* Keys that belong elsewhere, for cleaning. */
     struct point_key *strange;
     uint32_t strange_count;
+    /* Counting only: hashes whose owners are looked up together, for the waits for memory overlap.
+     */
+    uint64_t hash[HASH_BATCH];
+    uint32_t hash_count;
 };
+
+static void count_owned(struct hash_page *p)
+{
+    uint32_t owner[HASH_BATCH];
+    dr_ring_owners(p->ring, p->hash, p->hash_count, owner);
+    for (uint32_t i = 0; i < p->hash_count; i++) {
+        p->owned += owner[i] == p->shard_id;
+    }
+    p->hash_count = 0;
+}
 
 static bool take_hash(void *arg, const struct point_row *row)
 {
@@ -394,9 +409,12 @@ static bool take_hash(void *arg, const struct point_row *row)
     p->last.len = len;
     memcpy(p->last.data, row->key, len);
     p->rows++;
-    if (dr_ring_owner(p->ring, row->hash) == p->shard_id) {
-        p->owned++;
-    } else if (p->strange != NULL) {
+    if (p->strange == NULL) {
+        p->hash[p->hash_count++] = row->hash;
+        if (p->hash_count == HASH_BATCH) {
+            count_owned(p);
+        }
+    } else if (dr_ring_owner(p->ring, row->hash) != p->shard_id) {
         p->strange[p->strange_count++] = p->last;
     }
     return true;
@@ -422,6 +440,7 @@ enum dr_code dr_shard_count(struct shard_rows *r, const struct dr_ring *ring, ui
     do {
         rc = walk_hashes(r, &page, err);
     } while (rc == DR_OK && page.rows == page.rows_max);
+    count_owned(&page);
     *out = page.owned;
     return rc;
 }
@@ -438,8 +457,7 @@ static int64_t sign_ring(const struct dr_key_ring *ring)
 static enum dr_code clean_rows(struct shard_rows *r, const struct dr_key_ring *ring,
                                struct dr_err *err)
 {
-    struct hash_page page = {
-        .rows_max = CLEAN_ROWS, .shard_id = r->shard_id, .ring = ring->ring, .owned = 0};
+    struct hash_page page = {.rows_max = CLEAN_ROWS, .shard_id = r->shard_id, .ring = ring->ring};
     enum dr_code rc = DR_OK;
     page.strange = dr_calloc(CLEAN_ROWS, sizeof *page.strange);
     if (page.strange == NULL) {
