@@ -16,6 +16,9 @@ mkdir "$dir/queue"
 build/bench/bench_queue "$dir/queue"
 echo "== key sequences"
 build/bench/bench_keyseq
+echo "== the catalog"
+build/bench/bench_catalog
+bench/bench_raft.sh build/bench "$dir/raft" "${BENCH_PROPOSALS:-20000}" 48 "${BENCH_RAFT_ROUNDS:-3}"
 for batch in ${BENCH_BATCH:-1000 5000}; do
     echo "== erasing, batches of $batch"
     build/bench/bench_erase "$PWD/build/bench/drover" "$dir" "${BENCH_ROWS:-500000}" "$batch" "${BENCH_ROUNDS:-5}"

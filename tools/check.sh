@@ -21,6 +21,7 @@ run layers-self tools/check_layers_test.sh
 run style tools/check_style.sh
 cmake -S . -B build/check -DCMAKE_C_COMPILER=clang -DDROVER_TESTS=ON -DDROVER_FAULTS=ON \
     -DDROVER_BENCH=ON >/dev/null || exit 1
+cmake --build build/check --target api_proto >/dev/null || exit 1 # headers clang-tidy has to see
 run cppcheck cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr \
     --enable=warning,portability --suppress=missingIncludeSystem \
     --suppress=normalCheckLevelMaxBranches -D_GNU_SOURCE -DDROVER_FAULTS -DDROVER_STORE_SQLITE -DDROVER_STORE_REDIS -DDROVER_STORE_MONGODB -DDROVER_STORE_MARIADB -DDROVER_STORE_POSTGRES -DDROVER_STORE_MANTICORE -DDROVER_TOKENSERVER -DDROVER_RAFT -DDROVER_GRPC -DDROVER_HTTP -DDROVER_API \

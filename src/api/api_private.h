@@ -101,13 +101,13 @@ struct dr_call {
 
 struct dr_route {
     struct dr_api_route_info info;
-    enum { BODY_NONE, BODY_MAY, BODY_MUST } body;
     /* Fills status and reply, or fails with place set. */
     enum dr_code (*run)(struct dr_call *c, struct dr_err *err);
-    bool is_catalog;       /* its answers come in the catalog's envelope; unknown parameters of the
-                              query are ignored, a slash at the end too */
-    bool is_peer;          /* for other peers only, by the peer token */
     size_t body_bytes_max; /* 0: DR_API_BODY_BYTES_MAX */
+    enum { BODY_NONE, BODY_MAY, BODY_MUST } body;
+    bool is_catalog; /* its answers come in the catalog's envelope; unknown parameters of the query
+                        are ignored, a slash at the end too */
+    bool is_peer;    /* for other peers only, by the peer token */
 };
 
 /* routes.c: find by path; *allow_out gets the methods the path knows ("GET, POST"), "" when none
@@ -143,6 +143,9 @@ const struct dr_route *dr_rest_route_at(uint32_t n);
 void dr_rest_fail(struct dr_call *c, unsigned status, const char *text);
 /* The same for what fails before a handler runs; puts the text's class in front of it. */
 void dr_rest_fail_early(struct dr_call *c, unsigned status, const char *code, const char *message);
+/* The envelope as text, its time to the microsecond (the key is taken out of `reply`); NULL when
+ * memory is short. */
+char *dr_rest_text(json_t *reply);
 /* There is no catalog here: 404 in both forms, so that every client shows a text. */
 void dr_rest_fail_absent(struct dr_call *c);
 

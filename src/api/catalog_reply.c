@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns the envelope of the catalog's answers: {"result", "status": "ok", "time"} and
  * {"status": {"error"}, "time"}, as clients of such catalogs read it. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,34 @@
 static double seconds_since(const struct dr_call *c)
 {
     return (double)(dr_mono_us() - c->begin_us) / 1e6;
+}
+
+/* A double prints with all its 17 digits, which results need and a clock does not: the envelope's
+ * time is written here, to the microsecond. Its key is the last one of every envelope. */
+char *dr_rest_text(json_t *reply)
+{
+    struct dr_str s;
+    const json_t *time = json_object_get(reply, "time");
+    if (!json_is_real(time)) {
+        return dr_json_text(reply);
+    }
+    char seconds[64];
+    int length = snprintf(seconds, sizeof seconds, "%.6f", json_real_value(time));
+    while (length > 3 && seconds[length - 1] == '0' && seconds[length - 2] != '.') {
+        seconds[--length] = '\0';
+    }
+    (void)json_object_del(reply, "time");
+    char *text = dr_json_text(reply);
+    if (text == NULL) {
+        return NULL;
+    }
+    size_t bytes = strlen(text);
+    assert(bytes > 2 && text[bytes - 1] == '}'); /* an envelope has a status */
+    dr_str_init(&s);
+    dr_str_addn(&s, text, bytes - 1);
+    dr_str_addf(&s, ",\"time\":%s}", seconds);
+    dr_free(text);
+    return dr_str_take(&s);
 }
 
 void dr_rest_fail(struct dr_call *c, unsigned status, const char *text)

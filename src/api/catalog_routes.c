@@ -24,16 +24,16 @@ static const char *const read_query[] = {"consistency", "timeout", NULL};
 #define C "/collections/{collection}"
 #define ROUTE(method, path, id, role, query, body, run)                                            \
     {                                                                                              \
-        {method, path, id, role, query}, body, RUN(run), true, false, 0                            \
+        {method, path, id, role, query}, RUN(run), 0, body, true, false                            \
     }
 #define POINTS(method, path, id, role, query, run)                                                 \
     {                                                                                              \
-        {method, path, id, role, query}, BODY_MUST, RUN(run), true, false, DR_API_POINTS_BYTES_MAX \
+        {method, path, id, role, query}, RUN(run), DR_API_POINTS_BYTES_MAX, BODY_MUST, true, false \
     }
 #define PEER(path, id)                                                                             \
     {                                                                                              \
-        {"POST", path, id, DR_ROLE_NONE, no_query}, BODY_MAY, RUN(internal), true, true,           \
-            DR_API_PEER_BYTES_MAX                                                                  \
+        {"POST", path, id, DR_ROLE_NONE, no_query}, RUN(internal), DR_API_PEER_BYTES_MAX,          \
+            BODY_MAY, true, true                                                                   \
     }
 
 static const struct dr_route routes[] = {

@@ -263,7 +263,7 @@ static json_t *repeated_json(const ProtobufCMessage *m, const ProtobufCFieldDesc
         const char *at = items + i * size_of(f->type);
         bool is_added;
         if (is_object) {
-            const ProtobufCMessage *entry;
+            const void *entry;
             memcpy(&entry, at, sizeof entry);
             is_added = add_entry(list, entry);
         } else {
@@ -366,7 +366,7 @@ static bool put_value(const ProtobufCFieldDescriptor *f, const json_t *j, void *
 {
     *is_left_out = false;
     if (f->type == PROTOBUF_C_TYPE_MESSAGE) {
-        ProtobufCMessage *m = dr_pb_from_json(f->descriptor, j);
+        void *m = dr_pb_from_json(f->descriptor, j);
         memcpy(at, &m, sizeof m);
         return m != NULL;
     }

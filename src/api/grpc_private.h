@@ -42,10 +42,10 @@ int dr_shape_enum_value(const ProtobufCEnumDescriptor *d, const char *name);
 struct dr_grpc_method {
     const char *path; /* "/qdrant.Points/Upsert" */
     enum dr_api_role role;
+    bool is_new_name;
     const ProtobufCMessageDescriptor *request, *answer;
     dr_cluster_verb *verb; /* NULL: answered without the catalog */
     bool (*check)(const json_t *body, struct dr_fault *f);
-    bool is_new_name;
     /* The REST body of a request, a new reference; NULL: memory was short. */
     json_t *(*body)(const json_t *request);
     /* The answer in the message's form out of the REST result; takes nothing. */

@@ -101,7 +101,7 @@ enum dr_code dr_listen_check(const char *option, const char *where, bool must_be
 enum dr_code dr_listen_open(const char *where, bool must_be_loopback, int *fd_out,
                             uint16_t *port_out, struct dr_err *err)
 {
-    struct address a;
+    struct address a = {0};
     int on = 1;
     *fd_out = -1;
     enum dr_code rc = take_where("--listen", where, must_be_loopback, &a, err);

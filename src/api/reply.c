@@ -174,7 +174,10 @@ static char *body_text(struct dr_call *c)
     if (c->is_text) {
         return dr_str_take(&c->text);
     }
-    char *text = c->reply != NULL ? dr_json_text(c->reply) : NULL;
+    char *text = NULL;
+    if (c->reply != NULL) {
+        text = c->is_catalog ? dr_rest_text(c->reply) : dr_json_text(c->reply);
+    }
     char *line = text != NULL ? dr_asprintf("%s\n", text) : NULL;
     dr_free(text);
     return line;

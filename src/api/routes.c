@@ -13,7 +13,7 @@ static const char *const step_query[] = {"after", "limit", "status", NULL};
 
 #define OURS(method, path, name, role, query, body, run)                                           \
     {                                                                                              \
-        {method, path, name, role, query}, body, run, false, false, 0                              \
+        {method, path, name, role, query}, run, 0, body, false, false                              \
     }
 
 static const struct dr_route routes[] = {

@@ -8,10 +8,11 @@
 #include "catalog/catalog_private.h"
 
 /* Text of a peer that fits its field; false: refused. */
-static bool read_text(struct dr_apply *a, const char *field, char *buf, size_t buf_bytes)
+static bool read_text(struct dr_apply *a, const char *field, bool is_required, char *buf,
+                      size_t buf_bytes)
 {
     const char *text = "";
-    (void)dr_jr_string(&a->fields, field, true, &text);
+    (void)dr_jr_string(&a->fields, field, is_required, &text);
     if (strlen(text) >= buf_bytes || !dr_catalog_is_clean_text(text, strlen(text))) {
         (void)dr_apply_refuse(a, DR_INPUT,
                               "entry.%s: has at most %zu bytes and no control characters", field,
@@ -25,7 +26,8 @@ static bool read_text(struct dr_apply *a, const char *field, char *buf, size_t b
 static bool is_same_peer(const struct dr_peer *a, const struct dr_peer *b)
 {
     return a->id == b->id && a->format == b->format && strcmp(a->uri, b->uri) == 0 &&
-           strcmp(a->raft, b->raft) == 0 && strcmp(a->version, b->version) == 0;
+           strcmp(a->raft, b->raft) == 0 && strcmp(a->version, b->version) == 0 &&
+           strcmp(a->store, b->store) == 0;
 }
 
 static enum dr_code set_peers(struct dr_apply *a, const struct dr_peer *peer, uint32_t count)
@@ -58,6 +60,31 @@ static struct dr_peer *copy_others(struct dr_apply *a, uint64_t id, uint32_t *co
     return copy;
 }
 
+/* A program that does not know the promotion would pass over entries about what was promoted, and
+ * so fall out of step. The collection that such a peer must not meet, or NULL. */
+static const struct dr_collection_info *find_promoted(const struct dr_catalog *c)
+{
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (c->collection[i]->info.has_default_key) {
+            return &c->collection[i]->info;
+        }
+    }
+    return NULL;
+}
+
+static bool check_format(struct dr_apply *a, const struct dr_peer *p)
+{
+    const struct dr_collection_info *promoted =
+        p->format < DR_PROMOTE_FORMAT ? find_promoted(a->c) : NULL;
+    if (promoted != NULL) {
+        (void)dr_apply_refuse(a, DR_REFUSED,
+                              "peer %" PRIu64 " understands entries up to format %u, but `%s` is "
+                              "promoted, which needs format %d: update its program first",
+                              p->id, p->format, promoted->name, DR_PROMOTE_FORMAT);
+    }
+    return promoted == NULL;
+}
+
 enum dr_code dr_apply_peer(struct dr_apply *a)
 {
     struct dr_peer p;
@@ -66,11 +93,16 @@ enum dr_code dr_apply_peer(struct dr_apply *a)
     memset(&p, 0, sizeof p);
     (void)dr_jr_u64(&a->fields, "id", true, 1, (uint64_t)INT64_MAX, &p.id);
     (void)dr_jr_u64(&a->fields, "format", true, 0, UINT32_MAX, &format);
-    if (!read_text(a, "uri", p.uri, sizeof p.uri) || !read_text(a, "raft", p.raft, sizeof p.raft) ||
-        !read_text(a, "version", p.version, sizeof p.version) || !dr_apply_fields_end(a)) {
+    if (!read_text(a, "uri", true, p.uri, sizeof p.uri) ||
+        !read_text(a, "raft", true, p.raft, sizeof p.raft) ||
+        !read_text(a, "version", true, p.version, sizeof p.version) ||
+        !read_text(a, "store", false, p.store, sizeof p.store) || !dr_apply_fields_end(a)) {
         return DR_OK;
     }
     p.format = (uint32_t)format;
+    if (!check_format(a, &p)) {
+        return DR_OK;
+    }
     const struct dr_peer *before = dr_catalog_peer(a->c, p.id);
     if (before != NULL && is_same_peer(before, &p)) {
         return DR_OK;

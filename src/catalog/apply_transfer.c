@@ -62,12 +62,17 @@ static uint32_t find_transfer(struct dr_apply *a, const struct dr_collection_inf
     return UINT32_MAX;
 }
 
-/* What a replica is while it is being filled. */
-static enum dr_replica_state filling_state(const struct dr_draft *d, const struct dr_transfer *t)
+/* What a replica is while it is being filled. One that was there before may hold what no other has:
+ * it takes no writes until its source has had it emptied. */
+static enum dr_replica_state filling_state(struct dr_draft *d, const struct dr_transfer *t)
 {
+    const struct dr_replica *before = dr_shard_replica(dr_draft_shard(d, t->shard_id), t->to);
     if (d->is_resharding && d->resharding.is_up && d->resharding.shard_id == t->shard_id &&
         d->resharding.stage == DR_RESHARD_MIGRATING) {
         return DR_REPLICA_RESHARDING;
+    }
+    if (before != NULL && before->state != DR_REPLICA_PARTIAL) {
+        return DR_REPLICA_RECOVERY;
     }
     return strcmp(t->method, "stream_records") == 0 ? DR_REPLICA_PARTIAL : DR_REPLICA_RECOVERY;
 }

@@ -131,6 +131,7 @@ struct dr_peer {
     char raft[DR_URI_BYTES_MAX]; /* host:port of its raft listener */
     uint32_t format;             /* newest entry format it understands; 0: not announced */
     char version[32];
+    char store[DR_URI_BYTES_MAX]; /* where its points are, without user and password; "": unsaid */
 };
 struct dr_alias {
     const char *name, *collection;

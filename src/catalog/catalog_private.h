@@ -9,6 +9,7 @@
 #include "catalog/catalog.h"
 
 enum {
+    DR_PROMOTE_FORMAT = 1,   /* the first entry format that knows the promotion */
     DR_TRANSFERS_MAX = 4096, /* of one collection at a time */
     DR_ALIASES_MAX = 10000,
     DR_ALIAS_ACTIONS_MAX = 1000,       /* of one entry */

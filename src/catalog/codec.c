@@ -128,6 +128,10 @@ static void add_peer(struct dr_str *s, const struct dr_peer *p)
 {
     dr_str_addf(s, "{\"format\":%u,\"id\":%" PRIu64 ",\"raft\":", p->format, p->id);
     add_text(s, p->raft);
+    if (p->store[0] != '\0') { /* else the text is as it was before stores were told */
+        dr_str_add(s, ",\"store\":");
+        add_text(s, p->store);
+    }
     dr_str_add(s, ",\"uri\":");
     add_text(s, p->uri);
     dr_str_add(s, ",\"version\":");

@@ -310,10 +310,11 @@ static enum dr_code read_aliases(struct dr_catalog *c, const json_t *list, struc
 }
 
 /* A text of the peer into its field of fixed size. */
-static void read_peer_text(struct dr_jr *j, const char *key, char *buf, size_t buf_bytes)
+static void read_peer_text(struct dr_jr *j, const char *key, bool is_required, char *buf,
+                           size_t buf_bytes)
 {
     const char *text = "";
-    (void)dr_jr_string(j, key, true, &text);
+    (void)dr_jr_string(j, key, is_required, &text);
     if (j->rc == DR_OK &&
         (strlen(text) >= buf_bytes || !dr_catalog_is_clean_text(text, strlen(text)))) {
         j->rc = dr_fail(j->err, DR_INPUT, "peer.%s: is too long or has control characters", key);
@@ -336,9 +337,10 @@ static enum dr_code read_peers(struct dr_catalog *c, const json_t *list, struct 
         dr_jr_init(&j, json_array_get(list, i), "peer", err);
         (void)dr_jr_u64(&j, "id", true, 1, (uint64_t)INT64_MAX, &peer[i].id);
         (void)dr_jr_u64(&j, "format", true, 0, UINT32_MAX, &format);
-        read_peer_text(&j, "uri", peer[i].uri, sizeof peer[i].uri);
-        read_peer_text(&j, "raft", peer[i].raft, sizeof peer[i].raft);
-        read_peer_text(&j, "version", peer[i].version, sizeof peer[i].version);
+        read_peer_text(&j, "uri", true, peer[i].uri, sizeof peer[i].uri);
+        read_peer_text(&j, "raft", true, peer[i].raft, sizeof peer[i].raft);
+        read_peer_text(&j, "version", true, peer[i].version, sizeof peer[i].version);
+        read_peer_text(&j, "store", false, peer[i].store, sizeof peer[i].store);
         peer[i].format = (uint32_t)format;
         rc = dr_jr_finish(&j);
     }

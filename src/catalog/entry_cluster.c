@@ -7,10 +7,6 @@
 
 #include "catalog/catalog_private.h"
 
-enum {
-    PROMOTE_FORMAT = 1, /* the first entry format that knows the promotion */
-};
-
 /* Copy a whole number of the request into the entry, under the entry's name for it. */
 static enum dr_code copy_number(json_t *entry, const char *field, const json_t *op,
                                 const char *op_field, bool is_required, uint64_t max,
@@ -142,11 +138,11 @@ static enum dr_code check_all_understand(const struct dr_catalog *c, struct dr_e
 {
     for (uint32_t i = 0; i < dr_catalog_peer_count(c); i++) {
         const struct dr_peer *p = dr_catalog_peer_at(c, i);
-        if (p->format < PROMOTE_FORMAT) {
+        if (p->format < DR_PROMOTE_FORMAT) {
             return dr_fail(err, DR_REFUSED,
                            "peer %" PRIu64 " has not announced that it understands promotions "
                            "(entry format %d): update or remove it first",
-                           p->id, PROMOTE_FORMAT);
+                           p->id, DR_PROMOTE_FORMAT);
         }
     }
     return DR_OK;
@@ -431,14 +427,19 @@ enum dr_code dr_entry_peer(const struct dr_peer *p, char **out, struct dr_err *e
     }
     if (!dr_catalog_is_clean_text(p->uri, strlen(p->uri)) ||
         !dr_catalog_is_clean_text(p->raft, strlen(p->raft)) ||
-        !dr_catalog_is_clean_text(p->version, strlen(p->version))) {
+        !dr_catalog_is_clean_text(p->version, strlen(p->version)) ||
+        !dr_catalog_is_clean_text(p->store, strlen(p->store))) {
         return dr_fail(err, DR_INPUT, "peer %" PRIu64 ": addresses and version are UTF-8 text",
                        p->id);
     }
     json_t *entry = json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:s}", "v", (int)DR_CATALOG_FORMAT_FIRST,
                               "op", "peer", "id", (json_int_t)p->id, "uri", p->uri, "raft", p->raft,
                               "format", (json_int_t)p->format, "version", p->version);
-    return dr_entry_end(NULL, entry, entry == NULL ? dr_fail_nomem(err) : DR_OK, out, err);
+    enum dr_code rc = entry == NULL ? dr_fail_nomem(err) : DR_OK;
+    if (rc == DR_OK && p->store[0] != '\0') {
+        rc = dr_entry_set(entry, "store", json_string(p->store), err);
+    }
+    return dr_entry_end(NULL, entry, rc, out, err);
 }
 
 enum dr_code dr_entry_remove_peer(const struct dr_catalog *c, uint64_t id, bool is_forced,

@@ -418,8 +418,14 @@ static enum dr_code write_folder(const char *root, const char *folder, bool is_n
             rc = dr_fault_pass("catalog.folder-made", err);
         }
     }
+    if (rc == DR_OK && (mapping != NULL || config != NULL)) {
+        rc = drop_leftovers(folder, err); /* a crash in the midst of this very change left them */
+    }
     if (rc == DR_OK && mapping != NULL) {
-        rc = put_json(folder, MAPPING_NAME, mapping, err);
+        rc = dr_fault_pass("catalog.mapping-due", err);
+        if (rc == DR_OK) {
+            rc = put_json(folder, MAPPING_NAME, mapping, err);
+        }
         if (rc == DR_OK) {
             rc = dr_fault_pass("catalog.mapping-written", err);
         }

@@ -156,15 +156,55 @@ void dr_loop_publish(struct dr_node *n)
     }
 }
 
+static enum dr_code fail_raft(struct dr_err *err, int failure, const char *what, const char *more)
+{
+    enum dr_code code = dr_loop_code(failure);
+    return dr_fail(err, code == DR_OK ? DR_INTERNAL : code, "%s: %s", what,
+                   more != NULL && more[0] != '\0' ? more : raft_strerror(failure));
+}
+
+/* --- the transport: none, libraft's own, or ours that asks for the secret --- */
+
+static enum dr_code open_transport(struct dr_node *n, struct dr_err *err)
+{
+    const struct transport_config config = {
+        .secret = n->secret, .bind = n->bind, .log = n->config.log};
+    if (n->config.listen == NULL) {
+        dr_quiet_transport(&n->transport);
+        return DR_OK;
+    }
+    if (n->secret != NULL) {
+        return dr_transport_open(&n->transport, &n->loop, &config, err);
+    }
+    int failure = raft_uv_tcp_init(&n->transport, &n->loop);
+    if (failure != 0) {
+        return fail_raft(err, failure, "raft listener", n->transport.errmsg);
+    }
+    failure = n->bind == NULL ? 0 : raft_uv_tcp_set_bind_address(&n->transport, n->bind);
+    if (failure != 0) {
+        (void)fail_raft(err, failure, n->bind, n->transport.errmsg);
+        raft_uv_tcp_close(&n->transport);
+        return err->code;
+    }
+    return DR_OK;
+}
+
+static void close_transport(struct dr_node *n)
+{
+    if (n->config.listen != NULL && n->secret != NULL) {
+        dr_transport_fini(&n->transport);
+    } else if (n->config.listen != NULL) {
+        raft_uv_tcp_close(&n->transport);
+    }
+}
+
 /* --- closing --- */
 
 static void on_raft_closed(struct raft *r)
 {
     struct dr_node *n = r->data;
     raft_uv_close(&n->io);
-    if (n->address != NULL && n->config.listen != NULL) {
-        raft_uv_tcp_close(&n->transport);
-    }
+    close_transport(n);
     uv_close((uv_handle_t *)&n->wake, NULL);
     uv_close((uv_handle_t *)&n->tick, NULL);
     uv_close((uv_handle_t *)&n->prepare, NULL);
@@ -251,13 +291,6 @@ static void on_prepare(uv_prepare_t *handle)
 
 /* --- starting --- */
 
-static enum dr_code fail_raft(struct dr_err *err, int failure, const char *what, const char *more)
-{
-    enum dr_code code = dr_loop_code(failure);
-    return dr_fail(err, code == DR_OK ? DR_INTERNAL : code, "%s: %s", what,
-                   more != NULL && more[0] != '\0' ? more : raft_strerror(failure));
-}
-
 static enum dr_code open_handles(struct dr_node *n, struct dr_err *err)
 {
     n->wake.data = n->tick.data = n->prepare.data = n;
@@ -279,27 +312,14 @@ static void close_handles(struct dr_node *n)
 
 static enum dr_code open_raft(struct dr_node *n, struct dr_err *err)
 {
-    bool is_tcp = n->config.listen != NULL;
-    int failure = 0;
-    if (is_tcp) {
-        failure = raft_uv_tcp_init(&n->transport, &n->loop);
-    } else {
-        dr_quiet_transport(&n->transport);
+    enum dr_code rc = open_transport(n, err);
+    if (rc != DR_OK) {
+        return rc;
     }
-    if (failure != 0) {
-        return fail_raft(err, failure, "raft listener", n->transport.errmsg);
-    }
-    if (is_tcp && n->bind != NULL) {
-        failure = raft_uv_tcp_set_bind_address(&n->transport, n->bind);
-        if (failure != 0) {
-            (void)fail_raft(err, failure, n->bind, n->transport.errmsg);
-            goto out_tcp;
-        }
-    }
-    failure = raft_uv_init(&n->io, &n->loop, n->raft_dir, &n->transport);
+    int failure = raft_uv_init(&n->io, &n->loop, n->raft_dir, &n->transport);
     if (failure != 0) {
         (void)fail_raft(err, failure, n->raft_dir, n->io.errmsg);
-        goto out_tcp;
+        goto out;
     }
     assert(n->io.async_work != NULL);
     n->io.version = 2; /* raft_uv_init fills in async_work, and says 1 all the same */
@@ -309,14 +329,12 @@ static enum dr_code open_raft(struct dr_node *n, struct dr_err *err)
     if (failure != 0) {
         (void)fail_raft(err, failure, n->raft_dir, n->raft.errmsg);
         raft_uv_close(&n->io);
-        goto out_tcp;
+        goto out;
     }
     n->raft.data = n;
     return DR_OK;
-out_tcp:
-    if (is_tcp) {
-        raft_uv_tcp_close(&n->transport);
-    }
+out:
+    close_transport(n);
     return err->code;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns a peer's life as its user sees it: folder, lock and identity, start and stop, status. */
+#include <arpa/inet.h>
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
@@ -147,6 +148,31 @@ static enum dr_code take_folder(struct dr_node *n, struct dr_err *err)
 
 /* --- create and destroy --- */
 
+/* IPv4 and a port: that is what libraft takes, and a name could be answered by somebody else. */
+static enum dr_code check_address(const struct dr_node_config *c, const char *at,
+                                  struct dr_err *err)
+{
+    char host[DR_NODE_ADDRESS_BYTES_MAX];
+    struct in_addr ip;
+    uint64_t port = 0;
+    size_t length = strcspn(at, ":");
+    dr_copy_text(host, sizeof host, at);
+    host[length < sizeof host ? length : 0] = '\0';
+    if (strlen(at) >= sizeof host || at[length] == '\0' || inet_pton(AF_INET, host, &ip) != 1 ||
+        !dr_parse_u64(at + length + 1, &port) || port > UINT16_MAX) {
+        return dr_fail(err, DR_INPUT, "raft address \"%s\": expected IPv4:PORT", at);
+    }
+    if (c->secret == NULL && !c->is_open && strncmp(at, "127.", 4) != 0) {
+        return dr_fail(
+            err, DR_REFUSED,
+            "raft address %s is not loopback, and whoever reaches it could change the "
+            "catalog: give every peer the same --raft-secret-file, or say --raft-open if "
+            "that network is yours alone",
+            at);
+    }
+    return DR_OK;
+}
+
 static enum dr_code check_config(const struct dr_node_config *c, struct dr_err *err)
 {
     if (c->id == 0 || c->id > ID_MAX) {
@@ -157,19 +183,18 @@ static enum dr_code check_config(const struct dr_node_config *c, struct dr_err *
     }
     const char *addresses[] = {c->listen, c->bind};
     for (unsigned i = 0; i < 2; i++) {
-        const char *at = addresses[i];
-        if (at == NULL) {
-            continue;
+        enum dr_code rc = addresses[i] == NULL ? DR_OK : check_address(c, addresses[i], err);
+        if (rc != DR_OK) {
+            return rc;
         }
-        if (strlen(at) >= DR_NODE_ADDRESS_BYTES_MAX || strchr(at, ':') == NULL) {
-            return dr_fail(err, DR_INPUT, "raft address \"%s\": expected IPv4:PORT", at);
-        }
-        if (!c->is_public && strncmp(at, "127.", 4) != 0) {
-            return dr_fail(err, DR_REFUSED,
-                           "raft address %s is not loopback: whoever reaches the listener can "
-                           "change the catalog; allow it explicitly if that network is yours",
-                           at);
-        }
+    }
+    if (c->listen != NULL && strncmp(c->listen, "0.", 2) == 0) {
+        return dr_fail(err, DR_INPUT, "raft address %s: no other peer could reach that", c->listen);
+    }
+    size_t length = c->secret == NULL ? DR_RAFT_SECRET_BYTES_MIN : strlen(c->secret);
+    if (length < DR_RAFT_SECRET_BYTES_MIN || length > DR_RAFT_SECRET_BYTES_MAX) {
+        return dr_fail(err, DR_INPUT, "the raft secret has %zu bytes; it needs %d to %d", length,
+                       DR_RAFT_SECRET_BYTES_MIN, DR_RAFT_SECRET_BYTES_MAX);
     }
     if (c->listen == NULL && !c->is_bootstrap) {
         return dr_fail(err, DR_INPUT, "a raft peer without a listener can only be on its own");
@@ -198,13 +223,16 @@ static struct dr_node *alloc_node(const struct dr_node_config *config)
     n->raft_dir = dr_asprintf("%s/raft", config->dir);
     n->address = dr_strdup(config->listen == NULL ? "embedded" : config->listen);
     n->bind = config->bind == NULL ? NULL : dr_strdup(config->bind);
+    n->secret = config->secret == NULL ? NULL : dr_strdup(config->secret);
     if (n->dir == NULL || n->raft_dir == NULL || n->address == NULL ||
-        (config->bind != NULL && n->bind == NULL)) {
+        (config->bind != NULL && n->bind == NULL) ||
+        (config->secret != NULL && n->secret == NULL)) {
         dr_node_destroy(n);
         return NULL;
     }
     n->config.listen = config->listen == NULL ? NULL : n->address;
     n->config.bind = n->bind;
+    n->config.secret = n->secret;
     n->config.dir = n->dir;
     return n;
 }
@@ -255,6 +283,10 @@ void dr_node_destroy(struct dr_node *n)
     dr_free(n->raft_dir);
     dr_free(n->address);
     dr_free(n->bind);
+    if (n->secret != NULL) {
+        explicit_bzero(n->secret, strlen(n->secret));
+    }
+    dr_free(n->secret);
     dr_free(n);
 }
 

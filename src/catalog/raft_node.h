@@ -30,6 +30,8 @@ enum {
     DR_NODE_BATCH_MAX = 256,    /* proposals that share one write of the log */
     DR_NODE_BATCH_BYTES_MAX = 8 * 1024 * 1024,
     DR_RAFT_FORMAT = 1, /* of the header in front of entries and snapshots */
+    DR_RAFT_SECRET_BYTES_MIN = 16,
+    DR_RAFT_SECRET_BYTES_MAX = 512,
 };
 
 /* A state machine. All calls but snapshot_encode come from the node's thread, in log order. */
@@ -66,8 +68,10 @@ struct dr_node_config {
     const char *listen;    /* "127.0.0.1:7010", as the others reach it; NULL: no listener, a
                               cluster of one that nobody can join */
     const char *bind;      /* where to listen if that differs; NULL: `listen` */
-    bool is_public;        /* allow an address other than loopback: the listener trusts whoever
-                              reaches it */
+    const char *secret;    /* what every peer of the cluster has to know to be heard, 16 to 512
+                              bytes; copied, never logged. NULL: whoever reaches the listener is
+                              believed, so it has to be on loopback */
+    bool is_open;          /* without a secret: allow an address other than loopback all the same */
     const char *dir;       /* made when missing; holds raft/, peer.json, collections/ */
     bool is_bootstrap;     /* a no-op once there is a log */
     uint32_t election_ms;  /* 0: 1000 */

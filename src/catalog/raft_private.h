@@ -50,7 +50,7 @@ struct dr_node {
     struct dr_node_config config;
     struct dr_fsm fsm;
     bool is_catalog;
-    char *dir, *raft_dir, *address, *bind;
+    char *dir, *raft_dir, *address, *bind, *secret;
     int lock_fd;
     bool is_fresh;   /* no log was there */
     bool is_moved;   /* the log was written for another address */
@@ -131,6 +131,17 @@ enum dr_code dr_node_note_address(struct dr_node *n, struct dr_err *err);
 void *dr_loop_main(void *arg);
 void dr_loop_publish(struct dr_node *n);
 enum dr_code dr_loop_code(int raft_code);
+
+/* --- raft_transport.c: libuv TCP between peers that prove to know one secret --- */
+struct transport_config {
+    const char *secret; /* the strings are copied */
+    const char *bind;   /* NULL: the address the peer is known by */
+    struct dr_log *log; /* borrowed; may be NULL */
+};
+enum dr_code dr_transport_open(struct raft_uv_transport *t, uv_loop_t *loop,
+                               const struct transport_config *config, struct dr_err *err);
+/* After libraft has closed it, or when libraft never got it. */
+void dr_transport_fini(struct raft_uv_transport *t);
 
 /* --- raft_quiet.c: a transport for a cluster of one: no socket at all --- */
 void dr_quiet_transport(struct raft_uv_transport *t);

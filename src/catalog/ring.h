@@ -4,6 +4,7 @@
 #ifndef DR_CATALOG_RING_H
 #define DR_CATALOG_RING_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -19,5 +20,7 @@ uint32_t dr_ring_shard_count(const struct dr_ring *r);
 /* Owner of a point hash (dr_point_hash). The ring must not be empty. First node with key >= hash,
  * behind the last one the first. */
 uint32_t dr_ring_owner(const struct dr_ring *r, uint64_t hash);
+/* Owners of many: owner[i] is dr_ring_owner of hash[i], but the waits for memory overlap. */
+void dr_ring_owners(const struct dr_ring *r, const uint64_t *hash, size_t count, uint32_t *owner);
 
 #endif

@@ -17,14 +17,33 @@ static const struct dr_option *options_of_words(void *arg, const char *const *wo
     return command != NULL ? command->options : NULL;
 }
 
+/* What else may be left out of a build, by the names of its options. */
+static const char built_parts[] = ""
+#ifdef DROVER_API
+                                  " api"
+#endif
+#ifdef DROVER_RAFT
+                                  " raft"
+#endif
+#ifdef DROVER_GRPC
+                                  " grpc"
+#endif
+#ifdef DROVER_TOKENSERVER
+                                  " tokenserver"
+#endif
+    ;
+
 enum dr_code dr_cli_version(struct dr_cli *c, int *exit_out, struct dr_err *err)
 {
     (void)exit_out;
     if (c->is_json) {
-        return dr_cli_put_json(
-            json_pack("{s:s, s:s}", "version", DROVER_VERSION, "stores", dr_store_schemes()), err);
+        return dr_cli_put_json(json_pack("{s:s, s:s, s:s}", "version", DROVER_VERSION, "stores",
+                                         dr_store_schemes(), "parts",
+                                         built_parts[0] == '\0' ? "" : built_parts + 1),
+                               err);
     }
-    (void)printf("drover %s\nstores: %s\n", DROVER_VERSION, dr_store_schemes());
+    (void)printf("drover %s\nstores: %s\nparts:%s\n", DROVER_VERSION, dr_store_schemes(),
+                 built_parts[0] == '\0' ? " none" : built_parts);
     return DR_OK;
 }
 
@@ -34,14 +53,14 @@ enum dr_code dr_cli_help(struct dr_cli *c, int *exit_out, struct dr_err *err)
     uint32_t used = 0;
     (void)exit_out;
     const struct dr_command *command = dr_command_find(c->word, c->word_count, &used);
-    if (c->word_count > 0 && command == NULL) {
-        return dr_command_unknown(c->word, c->word_count, err);
-    }
     dr_str_init(&out);
     if (command != NULL) {
         dr_help_command(command, &out);
-    } else {
+    } else if (c->word_count == 0) {
         dr_help_overview(&out);
+    } else if (c->word_count > 1 || !dr_help_group(c->word[0], &out)) {
+        dr_str_fini(&out);
+        return dr_command_unknown(c->word, c->word_count, err);
     }
     return dr_cli_put_text(&out, err);
 }

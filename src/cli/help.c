@@ -64,6 +64,34 @@ static void add_usage(const struct dr_command *c, struct dr_str *out)
                 c->options[0].name != NULL ? " [OPTIONS]" : "");
 }
 
+static void add_line(const struct dr_command *c, struct dr_str *out)
+{
+    char left[64];
+    (void)snprintf(left, sizeof left, "%s %s", c->name, c->args);
+    dr_str_addf(out, "  %-28s%s\n", left, c->summary);
+}
+
+bool dr_help_group(const char *first, struct dr_str *out)
+{
+    uint32_t count;
+    const struct dr_command *c = dr_command_table(&count);
+    const size_t length = strlen(first);
+    bool is_group = false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (strncmp(c[i].name, first, length) == 0 && c[i].name[length] == ' ') {
+            if (!is_group) {
+                dr_str_addf(out, "usage: drover %s WORD [WORDS] [OPTIONS]\n\n", first);
+            }
+            is_group = true;
+            add_line(&c[i], out);
+        }
+    }
+    if (is_group) {
+        dr_str_addf(out, "\ndrover help %s WORD explains one.\n", first);
+    }
+    return is_group;
+}
+
 void dr_help_overview(struct dr_str *out)
 {
     uint32_t count;
@@ -72,9 +100,7 @@ void dr_help_overview(struct dr_str *out)
                     "Deletes sharded data at walking pace: plans, archives, erases in small "
                     "batches, and can\nbe paused, explained and rolled back at any moment.\n\n");
     for (uint32_t i = 0; i < count; i++) {
-        char left[64];
-        (void)snprintf(left, sizeof left, "%s %s", c[i].name, c[i].args);
-        dr_str_addf(out, "  %-28s%s\n", left, c[i].summary);
+        add_line(&c[i], out);
     }
     dr_str_add(out, "\noptions of all commands:\n");
     add_options(dr_global_options(), out);

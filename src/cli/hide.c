@@ -23,8 +23,9 @@ static bool has_password(const char *url)
 
 void dr_cli_hide_urls(const struct dr_args *a)
 {
-    static const char *const names[] = {"store",   "url",      "uri",  "config-uri", "status-uri",
-                                        "replica", "database", "node", "add",        "remove"};
+    static const char *const names[] = {"store",      "url",     "uri",      "config-uri",
+                                        "status-uri", "replica", "database", "points-store",
+                                        "node",       "add",     "remove"};
     for (uint32_t i = 0; i < a->given_count; i++) {
         const struct dr_given *given = &a->given[i];
         for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {

@@ -2,6 +2,7 @@
 /* Owns the verb serve: its options, the catalog's peer beside the pool, and the order in which they
  * begin and end: the peer runs before the first request and after the last. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/remote_private.h"
@@ -13,8 +14,9 @@
 enum { SERVE_THREADS_MAX = 256, PATH_BYTES = 4096, URI_BYTES = 512 };
 
 /* Options that only a catalog has a use for. */
-static const char *const catalog_options[] = {"raft-listen",     "raft-id",     "bootstrap", "join",
-                                              "peer-token-file", "grpc-listen", "api-uri"};
+static const char *const catalog_options[] = {
+    "raft-listen", "raft-secret-file", "raft-open",   "raft-id", "bootstrap",
+    "join",        "peer-token-file",  "grpc-listen", "api-uri", "points-store"};
 
 static const char *given_of(const struct dr_args *a, const char *const *names, size_t count)
 {
@@ -42,7 +44,8 @@ static bool is_any_address(const char *listen)
 
 static enum dr_code check_peer_options(const struct dr_args *a, struct dr_err *err)
 {
-    static const char *const of_peers[] = {"raft-id", "bootstrap", "join", "peer-token-file"};
+    static const char *const of_peers[] = {"raft-secret-file", "raft-open", "raft-id",
+                                           "bootstrap",        "join",      "peer-token-file"};
     const char *raft = dr_args_text(a, "raft-listen", NULL);
     const char *lonely = given_of(a, of_peers, sizeof of_peers / sizeof of_peers[0]);
     const char *listen = dr_args_text(a, "listen", DR_SERVE_LISTEN);
@@ -54,6 +57,11 @@ static enum dr_code check_peer_options(const struct dr_args *a, struct dr_err *e
     if (dr_args_has(a, "bootstrap") && dr_args_has(a, "join")) {
         return dr_fail(err, DR_USAGE,
                        "--bootstrap begins a cluster and --join enters one: give one of them");
+    }
+    if (dr_args_has(a, "raft-open") && dr_args_has(a, "raft-secret-file")) {
+        return dr_fail(err, DR_USAGE,
+                       "--raft-open is for a peer without a secret: leave it or "
+                       "--raft-secret-file out");
     }
     if (id == 0 || id > raft_id_max) {
         return dr_fail(err, DR_USAGE, "--raft-id is a number from 1 to %llu",
@@ -74,6 +82,60 @@ static enum dr_code check_peer_options(const struct dr_args *a, struct dr_err *e
     return DR_OK;
 }
 
+/* From the file, else from the environment, else none: only with a listener to protect. */
+static enum dr_code read_raft_secret(const struct dr_args *a, char **out, struct dr_err *err)
+{
+    const char *file = dr_args_text(a, "raft-secret-file", NULL);
+    const char *text = getenv("DROVER_RAFT_SECRET");
+    *out = NULL;
+    if (!dr_args_has(a, "raft-listen")) {
+        return DR_OK;
+    }
+    if (file != NULL) {
+        return dr_cli_read_token("raft-secret-file", file, out, err);
+    }
+    if (text == NULL || text[0] == '\0') {
+        return DR_OK;
+    }
+    size_t length = strlen(text);
+    if (length < DR_RAFT_SECRET_BYTES_MIN || length > DR_RAFT_SECRET_BYTES_MAX) {
+        return dr_fail(err, DR_INPUT,
+                       "DROVER_RAFT_SECRET has %zu characters; make one of %d to %d with: openssl "
+                       "rand -hex 24",
+                       length, DR_RAFT_SECRET_BYTES_MIN, DR_RAFT_SECRET_BYTES_MAX);
+    }
+    if (dr_args_has(a, "raft-open")) {
+        return dr_fail(err, DR_USAGE,
+                       "--raft-open is for a peer without a secret, but DROVER_RAFT_SECRET is set");
+    }
+    *out = dr_strdup(text);
+    return *out == NULL ? dr_fail_nomem(err) : DR_OK;
+}
+
+static void forget(char *secret)
+{
+    if (secret != NULL) {
+        explicit_bzero(secret, strlen(secret));
+        dr_free(secret);
+    }
+}
+
+/* The URL of the points' store, which leaves the process list at once. NULL: not given. */
+static enum dr_code take_points_store(const struct dr_args *a, char **out, struct dr_err *err)
+{
+    const char *given = dr_args_text(a, "points-store", NULL);
+    *out = NULL;
+    if (given == NULL) {
+        return DR_OK;
+    }
+    *out = dr_strdup(given);
+    if (*out == NULL) {
+        return dr_fail_nomem(err);
+    }
+    dr_cli_hide_urls(a);
+    return DR_OK;
+}
+
 static enum dr_code start_cluster(struct dr_cli *c, const char *peer_token, struct dr_metrics *m,
                                   struct dr_cluster **out, struct dr_err *err)
 {
@@ -81,24 +143,40 @@ static enum dr_code start_cluster(struct dr_cli *c, const char *peer_token, stru
     char uri[URI_BYTES];
     const struct dr_args *a = c->args;
     const char *raft = dr_args_text(a, "raft-listen", NULL);
+    char *secret = NULL;
+    char *points_store = NULL;
     int length = snprintf(dir, sizeof dir, "%s/cluster", c->data_dir);
     if (length < 0 || (size_t)length >= sizeof dir) {
         return dr_fail(err, DR_INPUT, "--data: the path is too long");
+    }
+    enum dr_code rc = read_raft_secret(a, &secret, err);
+    if (rc == DR_OK) {
+        rc = take_points_store(a, &points_store, err);
+    }
+    if (rc != DR_OK) {
+        forget(secret);
+        return rc;
     }
     (void)snprintf(uri, sizeof uri, "http://%s", dr_args_text(a, "listen", DR_SERVE_LISTEN));
     const struct dr_cluster_config config = {
         .dir = dir,
         .raft_id = dr_args_u64(a, "raft-id", 0),
         .raft_listen = raft,
+        .raft_secret = secret,
+        .is_raft_open = dr_args_has(a, "raft-open"),
         .api_uri = dr_args_text(a, "api-uri", uri),
         .is_bootstrap = raft == NULL || dr_args_has(a, "bootstrap"), /* alone: a cluster of one */
         .join_uri = dr_args_text(a, "join", NULL),
         .peer_token = peer_token,
+        .points_store = points_store,
         .log = c->log,
         .metrics = m,
     };
     c->place = DR_AT_DATA;
-    return dr_cluster_start(&config, out, err);
+    rc = dr_cluster_start(&config, out, err);
+    forget(secret);
+    forget(points_store);
+    return rc;
 }
 #else
 static enum dr_code check_peer_options(const struct dr_args *a, struct dr_err *err)

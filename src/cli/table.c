@@ -101,6 +101,12 @@ static const struct dr_option serve_options[] = {
     {"threads", "N", "steps worked on at the same time", DR_OPT_U64, false},
     {"raft-listen", "ADDR:PORT", "be a peer of a cluster: where the others reach its Raft",
      DR_OPT_TEXT, false},
+    {"raft-secret-file", "FILE",
+     "what a peer has to know to be heard by this one, its first line (default "
+     "$DROVER_RAFT_SECRET)",
+     DR_OPT_TEXT, false},
+    {"raft-open", NULL, "believe whoever reaches --raft-listen, with no secret and off loopback",
+     DR_OPT_FLAG, false},
     {"raft-id", "N", "this peer's number, the same for ever (default 1)", DR_OPT_U64, false},
     {"bootstrap", NULL, "begin a cluster; only for its first peer", DR_OPT_FLAG, false},
     {"join", "URL", "become a member of the cluster that this peer's API belongs to", DR_OPT_TEXT,
@@ -108,6 +114,10 @@ static const struct dr_option serve_options[] = {
     {"api-uri", "URI", "how other peers reach this API (default http:// and --listen)", DR_OPT_TEXT,
      false},
     {"peer-token-file", "FILE", "the secret that peers show each other, its first line",
+     DR_OPT_TEXT, false},
+    {"points-store", "URL",
+     "the database of this peer's points: mysql://... or postgres://..., with ?password_env=NAME "
+     "(default sqlite:, files in the data folder)",
      DR_OPT_TEXT, false},
     {"grpc-listen", "ADDR:PORT", "answer gRPC there", DR_OPT_TEXT, false},
     {"no-catalog", NULL, "serve no catalog of collections", DR_OPT_FLAG, false},

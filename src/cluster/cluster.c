@@ -65,13 +65,15 @@ static enum dr_code copy_config(struct dr_cluster *c, const struct dr_cluster_co
     return DR_OK;
 }
 
-static enum dr_code start_node(struct dr_cluster *c, bool is_bootstrap, struct dr_err *err)
+static enum dr_code start_node(struct dr_cluster *c, const struct dr_cluster_config *given,
+                               struct dr_err *err)
 {
     const struct dr_node_config config = {.id = c->id,
                                           .listen = c->raft_listen,
-                                          .is_public = false,
+                                          .secret = given->raft_secret,
+                                          .is_open = given->is_raft_open,
                                           .dir = c->dir,
-                                          .is_bootstrap = is_bootstrap || !c->is_distributed,
+                                          .is_bootstrap = given->is_bootstrap || !c->is_distributed,
                                           .election_ms = c->tuning.election_ms,
                                           .snapshot_threshold = c->tuning.snapshot_threshold,
                                           .snapshot_trailing = c->tuning.snapshot_trailing,
@@ -128,6 +130,7 @@ static void init_locks(struct dr_cluster *c)
     (void)pthread_condattr_destroy(&attr);
     (void)pthread_mutex_init(&c->lock, NULL);
     (void)pthread_mutex_init(&c->http_lock, NULL);
+    (void)pthread_mutex_init(&c->record_lock, NULL);
     c->is_lock_there = true;
 }
 
@@ -149,12 +152,15 @@ enum dr_code dr_cluster_start_tuned(const struct dr_cluster_config *config,
         rc = dr_dir_make(c->dir, err);
     }
     if (rc == DR_OK) {
-        rc = dr_shards_init(&c->shards, c->dir, err);
+        const struct shard_place place = {
+            .dir = c->dir, .store = config->points_store, .peer_id = c->id, .log = c->log};
+        rc = dr_shards_init(&c->shards, &place, err);
     }
     if (rc == DR_OK) {
-        rc = start_node(c, config->is_bootstrap, err);
+        rc = start_node(c, config, err);
     }
     if (rc == DR_OK) {
+        dr_promotions_load(c); /* under the folder's lock, which the node holds */
         announce_alone(c);
         rc = start_keeper(c, err);
     }
@@ -162,8 +168,9 @@ enum dr_code dr_cluster_start_tuned(const struct dr_cluster_config *config,
         dr_cluster_stop(c);
         return rc;
     }
-    dr_log(c->log, DR_LOG_INFO, "catalog peer started", "peer=%llu raft=%s api=%s",
-           (unsigned long long)c->id, c->raft_listen == NULL ? "none" : c->raft_listen, c->api_uri);
+    dr_log(c->log, DR_LOG_INFO, "catalog peer started", "peer=%llu raft=%s api=%s points=%s",
+           (unsigned long long)c->id, c->raft_listen == NULL ? "none" : c->raft_listen, c->api_uri,
+           c->shards.store);
     *out = c;
     return DR_OK;
 }
@@ -192,6 +199,7 @@ void dr_cluster_stop(struct dr_cluster *c)
     dr_shards_fini(&c->shards);
     dr_peers_fini(c);
     (void)pthread_mutex_destroy(&c->http_lock);
+    (void)pthread_mutex_destroy(&c->record_lock);
     (void)pthread_mutex_destroy(&c->lock);
     (void)pthread_cond_destroy(&c->wake);
     dr_free(c->dir);
@@ -414,12 +422,21 @@ bool dr_cluster_catch_up(struct dr_cluster *c, uint64_t timeout_ms)
     return atomic_load(&c->is_caught_up);
 }
 
+/* One that has stopped for good falls behind: nobody should ask it any more. */
+static bool does_run(const struct dr_node_status *s, char *why, size_t why_bytes)
+{
+    if (s->state != DR_NODE_FAILED && s->state != DR_NODE_STOPPED) {
+        return true;
+    }
+    (void)snprintf(why, why_bytes, "the raft peer does not run: %.300s", s->failure.msg);
+    return false;
+}
+
 static bool look_ready(struct dr_cluster *c, const struct dr_node_status *s, char *why,
                        size_t why_bytes)
 {
     uint64_t target = 0;
-    if (s->state == DR_NODE_FAILED || s->state == DR_NODE_STOPPED) {
-        (void)snprintf(why, why_bytes, "the raft peer does not run: %.300s", s->failure.msg);
+    if (!does_run(s, why, why_bytes)) {
         return false;
     }
     if (s->leader_id == 0) {
@@ -441,19 +458,16 @@ static bool look_ready(struct dr_cluster *c, const struct dr_node_status *s, cha
 bool dr_cluster_is_ready(struct dr_cluster *c, char *why, size_t why_bytes)
 {
     (void)pthread_mutex_lock(&c->lock);
-    bool is_ready = c->is_ready_once;
+    bool was_ready = c->is_ready_once;
     (void)pthread_mutex_unlock(&c->lock);
     dr_copy_text(why, why_bytes, "");
-    if (is_ready) {
-        return true;
-    }
     struct dr_node_status *s = dr_calloc(1, sizeof *s);
     if (s == NULL) {
         dr_copy_text(why, why_bytes, dr_code_text(DR_NOMEM));
         return false;
     }
     dr_node_status(c->node, s);
-    is_ready = look_ready(c, s, why, why_bytes);
+    bool is_ready = was_ready ? does_run(s, why, why_bytes) : look_ready(c, s, why, why_bytes);
     dr_free(s);
     if (is_ready) {
         (void)pthread_mutex_lock(&c->lock);

@@ -26,8 +26,13 @@ struct dr_cluster_config {
     const char *raft_listen; /* NULL: stand-alone, nobody can join */
     const char *api_uri;     /* how others reach this peer's HTTP API: "http://127.0.0.1:8350" */
     bool is_bootstrap;
-    const char *join_uri;   /* the API of any member; NULL: none */
+    const char *join_uri;    /* the API of any member; NULL: none */
+    const char *raft_secret; /* as struct dr_node_config has it; NULL: none */
+    bool is_raft_open;
     const char *peer_token; /* bearer token that peers show each other; NULL: none */
+    /* Where the points of this peer's shards are: NULL or "sqlite:" for files in dir, or the URL of
+     * a database of this peer alone. */
+    const char *points_store;
     struct dr_log *log;
     struct dr_metrics *metrics; /* may be NULL */
 };
@@ -98,7 +103,7 @@ dr_cluster_verb dr_cluster_promotions; /* status of promotions: started, phase, 
 dr_cluster_verb dr_cluster_aliases;    /* POST /collections/aliases */
 dr_cluster_verb dr_cluster_list_aliases;
 dr_cluster_verb dr_cluster_route; /* {"ids": [...], "shard_key"?} -> [{id, shard_id, shard_key?,
-                                     replicas: [{peer_id, state, uri}]}] */
+                                     replicas: [{peer_id, state, uri, store, table}]}] */
 void dr_cluster_remove_peer(struct dr_cluster *c, const struct dr_cluster_caller *who, uint64_t id,
                             bool is_forced, struct dr_cluster_reply *reply);
 void dr_cluster_recover(struct dr_cluster *c, struct dr_cluster_reply *reply);

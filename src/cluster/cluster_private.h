@@ -3,7 +3,8 @@
  *
  * Threads: any caller's thread, the node's thread (only in on_change, which wakes the keeper and
  * does nothing else), and the keeper, which announces, joins, copies shards and clears away files.
- * Locks, taken in this order and never across a call to a peer: shards.lock, one shard's lock. */
+ * Locks, never across a call to a peer: shards.lock for moments only; one shard's lock, under it
+ * the pool's. */
 #ifndef DR_CLUSTER_PRIVATE_H
 #define DR_CLUSTER_PRIVATE_H
 
@@ -16,6 +17,7 @@
 #include "base/str.h"
 #include "cluster/cluster.h"
 #include "store/http.h"
+#include "store/sqldb.h"
 
 enum {
     PEER_ANSWER_BYTES_MAX = 64 * 1024 * 1024,
@@ -65,32 +67,39 @@ DR_MUST enum dr_code dr_cluster_start_tuned(const struct dr_cluster_config *conf
                                             const struct cluster_tuning *tuning,
                                             struct dr_cluster **out, struct dr_err *err);
 
-/* --- shards on disk ----------------------------------------------------------------------------
+/* --- the points of shards --------------------------------------------------------------------
  */
-/* The points of one shard in one SQLite file. A version is a hybrid clock: of two writes of an id
- * the one with the higher version stays, whatever order they come in; deletions are kept for a
- * while so that they win too. Every accepted write gets the next `seq`, which is what a copy
- * follows. */
-struct shard_file {
-    pthread_mutex_t lock; /* guards all below but refs */
+/* The points of one shard: a table in the peer's store. A version is a hybrid clock: of two writes
+ * of an id the one with the higher version stays, whatever order they come in; deletions are kept
+ * for a while so that they win too. Every accepted write gets a higher `seq` than all that can be
+ * seen, which is what a copy follows. */
+struct shard_rows {
+    const struct shard_ops *ops;
+    struct shard_set *set;
     char uuid[DR_UUID_TEXT_BYTES];
     uint32_t shard_id;
-    struct dr_sql sql;
-    sqlite3_stmt *put, *get, *page, *after, *hashes;
-    int64_t last_seq;
+    pthread_mutex_t lock; /* guards the next two; a write holds it from its guard to its end */
+    bool is_open;
+    void *own; /* the implementation's */
     /* About to be given up by a move: nobody may read here what the new place may know better. Its
-     * setter holds the file. */
+     * setter holds the shard. */
     atomic_bool is_closing;
-    uint32_t refs; /* the next two: shards.lock */
+    uint32_t refs; /* the next three: shards.lock */
     uint64_t used_at;
-    struct shard_file *next;
+    struct shard_rows *next;
 };
-struct shard_files {
+struct sql_pool;
+struct shard_set {
     pthread_mutex_t lock;
-    char *dir; /* DIR/shards */
-    struct shard_file *first;
+    const struct shard_ops *ops;
+    char *dir;             /* DIR/shards */
+    char *store;           /* as others are told: no user, no password */
+    struct sql_pool *pool; /* NULL: files */
+    struct dr_log *log;
+    struct shard_rows *first;
     uint32_t count;
     uint64_t uses;
+    dr_mono_ms complained_at;
 };
 
 enum { IDKEY_BYTES_MAX = 1 + DR_POINT_TEXT_BYTES_MAX };
@@ -120,34 +129,99 @@ struct point_row {
 /* False ends the walk. */
 typedef bool point_row_fn(void *arg, const struct point_row *row);
 
-DR_MUST enum dr_code dr_shards_init(struct shard_files *s, const char *dir, struct dr_err *err);
-void dr_shards_fini(struct shard_files *s);
-/* The shard's file, made when `is_create`; else *out NULL when there is none. */
-DR_MUST enum dr_code dr_shards_take(struct shard_files *s, const char *uuid, uint32_t shard_id,
-                                    bool is_create, struct shard_file **out, struct dr_err *err);
-void dr_shards_give(struct shard_files *s, struct shard_file *f); /* accepts NULL */
-/* Remove the file for good; nobody may need it any more. False: it is in use right now. */
-bool dr_shards_remove(struct shard_files *s, const char *uuid, uint32_t shard_id);
+/* Where this peer's points are to be. */
+struct shard_place {
+    const char *dir;   /* DIR/cluster */
+    const char *store; /* NULL or "sqlite:": files; else the URL of a database */
+    uint64_t peer_id;
+    struct dr_log *log;
+};
+/* DR_CONFLICT: that is not where this peer's points are, or another peer's are there. A database
+ * that cannot be reached is no failure: its shards fail until it can. */
+DR_MUST enum dr_code dr_shards_init(struct shard_set *s, const struct shard_place *place,
+                                    struct dr_err *err);
+void dr_shards_fini(struct shard_set *s);
+/* The shard, its table made when `is_create`; else *out NULL when there is none. */
+DR_MUST enum dr_code dr_shards_take(struct shard_set *s, const char *uuid, uint32_t shard_id,
+                                    bool is_create, struct shard_rows **out, struct dr_err *err);
+void dr_shards_give(struct shard_set *s, struct shard_rows *r); /* accepts NULL */
+/* Remove the table for good; nobody may need it any more. False: it is in use right now, or the
+ * store does not answer. */
+bool dr_shards_remove(struct shard_set *s, const char *uuid, uint32_t shard_id);
+/* Where a shard is in the store that a peer has announced: what an application opens, and the table
+ * in it. Both dr_free; false when memory is short. */
+bool dr_shards_locate(const char *store, const char *uuid, uint32_t shard_id, char **store_out,
+                      char **table_out);
 /* May the write still be done? Asked under the shard's lock, so that nothing comes between the
  * answer and the write. Anything but DR_OK is the outcome. */
 typedef enum dr_code shard_guard_fn(void *arg, struct dr_err *err);
-DR_MUST enum dr_code dr_shard_write(struct shard_file *f, const struct point_op *op, size_t count,
+DR_MUST enum dr_code dr_shard_write(struct shard_rows *r, const struct point_op *op, size_t count,
                                     shard_guard_fn *guard, void *arg, struct dr_err *err);
 /* Live points from `from` (NULL: the first) in the order of ids. */
-DR_MUST enum dr_code dr_shard_walk(struct shard_file *f, const struct point_key *from,
+DR_MUST enum dr_code dr_shard_walk(struct shard_rows *r, const struct point_key *from,
                                    point_row_fn *fn, void *arg, struct dr_err *err);
 /* Rows written after `seq`, deletions too, in that order. */
-DR_MUST enum dr_code dr_shard_walk_after(struct shard_file *f, int64_t seq, point_row_fn *fn,
+DR_MUST enum dr_code dr_shard_walk_after(struct shard_rows *r, int64_t seq, point_row_fn *fn,
                                          void *arg, struct dr_err *err);
-DR_MUST enum dr_code dr_shard_get(struct shard_file *f, const struct point_key *key,
+DR_MUST enum dr_code dr_shard_get(struct shard_rows *r, const struct point_key *key,
                                   point_row_fn *fn, void *arg, struct dr_err *err);
 /* How many live points does this ring give to the shard? */
-DR_MUST enum dr_code dr_shard_count(struct shard_file *f, const struct dr_ring *ring, uint64_t *out,
+DR_MUST enum dr_code dr_shard_count(struct shard_rows *r, const struct dr_ring *ring, uint64_t *out,
                                     struct dr_err *err);
 /* Drop rows that this ring gives to another shard, and deletions older than they need be. A no-op
- * when the file is clean for the ring already. */
-DR_MUST enum dr_code dr_shard_clean(struct shard_file *f, const struct dr_key_ring *ring,
+ * when the table is clean for the ring already. */
+DR_MUST enum dr_code dr_shard_clean(struct shard_rows *r, const struct dr_key_ring *ring,
                                     struct dr_err *err);
+
+/* --- what a kind of store does for a shard; shards.c does the rest ---------------------------
+ */
+enum shard_ask {
+    SHARD_ONE,    /* the row with this key */
+    SHARD_LIVE,   /* live rows from this key on, by key */
+    SHARD_AFTER,  /* rows written after `seq`, by seq */
+    SHARD_HASHES, /* live rows behind this key, by key, at most `limit`; their doc may be NULL */
+};
+struct shard_query {
+    enum shard_ask ask;
+    struct point_key key;
+    int64_t seq;
+    uint32_t limit;
+};
+struct shard_ops {
+    /* With the shard's lock. open sets is_open when there is a table or may be one made; remove
+     * leaves it closed. */
+    enum dr_code (*open)(struct shard_rows *r, bool is_create, struct dr_err *err);
+    void (*close)(struct shard_rows *r);
+    enum dr_code (*remove)(struct shard_rows *r, struct dr_err *err);
+    /* All or nothing, and on disk when it returns DR_OK. DR_UNKNOWN: perhaps. */
+    enum dr_code (*write)(struct shard_rows *r, const struct point_op *op, size_t count,
+                          struct dr_err *err);
+    /* Without it. */
+    enum dr_code (*read)(struct shard_rows *r, const struct shard_query *q, point_row_fn *fn,
+                         void *arg, struct dr_err *err);
+    enum dr_code (*forget)(struct shard_rows *r, const struct point_key *key, uint32_t count,
+                           struct dr_err *err);
+    /* The ring it was last cleaned for, -1: none; set_ring drops deletions before that version. */
+    enum dr_code (*get_ring)(struct shard_rows *r, int64_t *out, struct dr_err *err);
+    enum dr_code (*set_ring)(struct shard_rows *r, int64_t ring, int64_t before,
+                             struct dr_err *err);
+};
+const struct shard_ops *dr_shard_file_ops(void);
+const struct shard_ops *dr_shard_sql_ops(void);
+
+/* shard_sql_pool.c: connections to the peer's database, lent for one call each. */
+enum dr_code dr_sql_pool_create(const struct shard_place *place, struct sql_pool **out,
+                                struct dr_err *err);
+void dr_sql_pool_destroy(struct sql_pool *p); /* accepts NULL */
+enum dr_code dr_sql_pool_lend(struct sql_pool *p, struct dr_sqldb **out, struct dr_err *err);
+void dr_sql_pool_take_back(struct sql_pool *p, struct dr_sqldb *db); /* accepts NULL */
+enum dr_dialect dr_sql_pool_dialect(const struct sql_pool *p);
+/* The URL without what is nobody's business; dr_free; NULL when memory is short. */
+char *dr_sql_pool_show(const struct sql_pool *p);
+bool dr_sql_pool_is_used(const char *dir); /* have this peer's points been put into a database? */
+/* The name of a shard's table. */
+enum { SHARD_TABLE_BYTES = 64 };
+void dr_shard_table_name(const char *uuid, uint32_t shard_id, char buf[SHARD_TABLE_BYTES]);
 
 /* --- the peer ----------------------------------------------------------------------------------
  */
@@ -163,6 +237,7 @@ struct promotion {
     bool is_used;
     uint64_t number;
     char collection[DR_COLLECTION_NAME_BYTES_MAX + 1];
+    char uuid[DR_UUID_TEXT_BYTES]; /* "": there was no such collection */
     char who[128];
     struct dr_shard_key key;
     enum promotion_phase phase;
@@ -181,30 +256,29 @@ struct shard_copy;
 
 struct dr_cluster {
     uint64_t id;
-    bool is_distributed;
     char *dir, *raft_listen, *api_uri, *join_uri, *authorization;
     struct dr_log *log;
     struct dr_metrics *metrics;
     struct cluster_tuning tuning;
     struct dr_node *node;
-    struct shard_files shards;
+    struct shard_set shards;
     atomic_uint_fast64_t clock; /* the last version given */
     atomic_uint_fast64_t operations;
     atomic_bool is_caught_up; /* with what was agreed on at its start */
+    bool is_distributed;
 
     pthread_mutex_t http_lock;
     struct http_spare *http;
 
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t record_lock; /* one writes promotions.json; taken before `lock` */
+    pthread_mutex_t lock;        /* guards what follows */
     pthread_cond_t wake;
-    bool is_woken, is_stopping, is_lock_there;
-    bool has_keeper;
+    bool is_woken, is_stopping, is_lock_there, has_keeper;
     pthread_t keeper;
     struct promotion promotion[PROMOTIONS_KEPT];
     uint64_t promotion_count;
-    bool is_ready_once;
     uint64_t ready_index; /* what had to be applied at the first look; 0: not asked yet */
-    bool has_ready_index;
+    bool has_ready_index, is_ready_once;
 
     /* The keeper's own. */
     struct dr_catalog *seen;
@@ -275,6 +349,15 @@ enum dr_code dr_lead_or_ask(struct dr_cluster *c, const char *name, const json_t
 void dr_lead_here(struct dr_cluster *c, const json_t *body, leader_fn *here,
                   struct dr_cluster_reply *reply);
 leader_fn dr_lead_barrier, dr_lead_remove, dr_lead_transfer;
+
+/* --- promotions.c: what this peer was asked for, and what became of it --- */
+void dr_promotions_load(struct dr_cluster *c); /* before anybody asks */
+/* Returns its number; 0: too many at once. Each is closed in the end. */
+uint64_t dr_promotions_open(struct dr_cluster *c, const char *collection, const char *who);
+void dr_promotions_aim(struct dr_cluster *c, uint64_t number, const struct dr_shard_key *key);
+void dr_promotions_enter(struct dr_cluster *c, uint64_t number, enum promotion_phase phase);
+void dr_promotions_close(struct dr_cluster *c, uint64_t number, enum promotion_phase phase,
+                         bool is_promoted, uint64_t index, const char *error);
 
 /* --- reply.c --- */
 void dr_reply_fail(struct dr_cluster_reply *r, enum dr_cluster_class cls, const char *fmt, ...)
@@ -357,6 +440,9 @@ bool dr_points_count_all(struct dr_cluster *c, const struct dr_catalog *cat,
 /* --- transfer.c: the keeper's copying --- */
 void dr_transfer_step(struct dr_cluster *c, const struct dr_catalog *cat);
 void dr_transfer_fini(struct dr_cluster *c);
+/* "shards/empty" here: the replica in Recovery that is about to be filled begins with nothing. */
+void dr_transfer_empty_here(struct dr_cluster *c, const json_t *body,
+                            struct dr_cluster_reply *reply);
 /* Dead replicas here ask to be filled again. */
 void dr_transfer_heal(struct dr_cluster *c, const struct dr_catalog *cat);
 /* Remove files of shards that left between two states; clean those whose ring changed. False: some

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The calls between peers: one table. An answer is always {"class", "message", "result"} inside a
  * successful reply, so that the asking peer sees the class itself. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cluster/cluster_private.h"
@@ -53,6 +55,25 @@ static void wait_commit(struct dr_cluster *c, const json_t *body, struct dr_clus
     dr_free(s);
 }
 
+/* "state": the newest state here and its hash, for comparing peers. It costs a snapshot. */
+static void say_state(struct dr_cluster *c, const json_t *body, struct dr_cluster_reply *reply)
+{
+    (void)body;
+    struct dr_err err = {0};
+    char text[24];
+    uint64_t hash = 0;
+    struct dr_catalog *cat = dr_cluster_catalog(c);
+    uint64_t index = dr_catalog_index(cat);
+    enum dr_code rc = dr_catalog_hash(cat, &hash, &err);
+    dr_catalog_unref(cat);
+    if (rc != DR_OK) {
+        dr_reply_err(reply, &err);
+        return;
+    }
+    (void)snprintf(text, sizeof text, "%016" PRIx64, hash);
+    dr_reply_give(reply, json_pack("{s:I, s:s}", "index", (json_int_t)index, "hash", text));
+}
+
 static void lead_barrier(struct dr_cluster *c, const json_t *body, struct dr_cluster_reply *reply)
 {
     dr_lead_here(c, body, dr_lead_barrier, reply);
@@ -74,11 +95,13 @@ static const struct {
 } calls[] = {
     {"hello", say_hello},
     {"commit", wait_commit},
+    {"state", say_state},
     {"propose", dr_propose_here},
     {"join", dr_member_take_in},
     {"barrier", lead_barrier},
     {"remove", lead_remove},
     {"transfer", lead_transfer},
+    {"shards/empty", dr_transfer_empty_here},
     {"points/write", dr_points_write_here},
     {"points/read", dr_points_read_here},
 };

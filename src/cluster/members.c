@@ -22,6 +22,9 @@ static void describe_self(const struct dr_cluster *c, struct dr_peer *p)
     dr_copy_text(p->uri, sizeof p->uri, c->api_uri);
     dr_copy_text(p->raft, sizeof p->raft, c->raft_listen == NULL ? "" : c->raft_listen);
     dr_copy_text(p->version, sizeof p->version, DROVER_VERSION);
+    if (strlen(c->shards.store) < sizeof p->store) { /* a cut address would be a wrong one */
+        dr_copy_text(p->store, sizeof p->store, c->shards.store);
+    }
 }
 
 /* A peer that was removed, or not taken in yet, has nothing to announce: the leader lists it when
@@ -44,7 +47,8 @@ enum dr_code dr_member_announce(struct dr_cluster *c, struct dr_err *err)
     const struct dr_peer *listed = dr_catalog_peer(cat, c->id);
     bool is_same = listed != NULL && listed->format == self.format &&
                    strcmp(listed->uri, self.uri) == 0 && strcmp(listed->raft, self.raft) == 0 &&
-                   strcmp(listed->version, self.version) == 0;
+                   strcmp(listed->version, self.version) == 0 &&
+                   strcmp(listed->store, self.store) == 0;
     bool is_listed = listed != NULL;
     dr_catalog_unref(cat);
     if (is_same) {

@@ -68,7 +68,7 @@ struct read_here {
     const struct dr_collection_info *info;
     const json_t *body;
     const char *op;
-    struct shard_file *file; /* NULL: no point was ever written here */
+    struct shard_rows *file; /* NULL: no point was ever written here */
     const struct dr_shard *shard;
     size_t at; /* of the shard in the request */
     size_t bytes_max;

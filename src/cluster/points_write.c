@@ -57,7 +57,7 @@ static enum dr_code guard_write(void *arg, struct dr_err *err)
 static enum dr_code write_here(struct write_guard *g, const struct point_op *op, size_t count,
                                struct dr_err *err)
 {
-    struct shard_file *f = NULL;
+    struct shard_rows *f = NULL;
     struct dr_cluster *c = g->c;
     struct dr_catalog *cat = dr_cluster_catalog(c);
     uint64_t index = dr_catalog_index(cat);

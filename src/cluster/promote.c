@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns the promotion of a collection from auto to custom sharding, as the peer that was asked sees
- * it: validate, one entry, wait for the others; and the record of what became of each.
+ * it: validate, one entry, wait for the others. What became of each is noted by promotions.c.
  *
  * Nothing here makes the promotion safe - apply does, on every peer, from replicated state alone.
  * What only this peer can see (is there a quorum, do all peers answer) is looked at before. */
@@ -10,15 +10,6 @@
 
 #include "base/fault.h"
 #include "cluster/cluster_private.h"
-
-static const char *const phase_names[] = {
-    [PROMOTION_VALIDATING] = "validating",
-    [PROMOTION_PROPOSING] = "proposing",
-    [PROMOTION_SETTLING] = "waiting_for_peers",
-    [PROMOTION_DONE] = "done",
-    [PROMOTION_UNKNOWN] = "unknown",
-    [PROMOTION_FAILED] = "failed",
-};
 
 static const struct dr_metric_family promotions_total = {
     .name = "drover_promotions_total",
@@ -32,99 +23,6 @@ static const struct dr_metric_family promotion_seconds = {
     .type = DR_METRIC_HISTOGRAM,
     .bucket_count = 10,
     .bucket = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 10}};
-static const struct dr_metric_family promotions_running = {.name = "drover_promotions_running",
-                                                           .help =
-                                                               "Promotions going on at this peer",
-                                                           .type = DR_METRIC_GAUGE};
-
-/* --- the record
- * ----------------------------------------------------------------------------------- */
-
-static uint32_t count_running(const struct dr_cluster *c)
-{
-    uint32_t running = 0;
-    for (unsigned i = 0; i < PROMOTIONS_KEPT; i++) {
-        running += c->promotion[i].is_used && c->promotion[i].ended == 0;
-    }
-    return running;
-}
-
-/* The oldest that has ended makes room. NULL: all places run. */
-static struct promotion *find_place(struct dr_cluster *c)
-{
-    struct promotion *place = NULL;
-    for (unsigned i = 0; i < PROMOTIONS_KEPT; i++) {
-        struct promotion *p = &c->promotion[i];
-        if (!p->is_used) {
-            return p;
-        }
-        if (p->ended != 0 && (place == NULL || p->number < place->number)) {
-            place = p;
-        }
-    }
-    return place;
-}
-
-/* Returns its number; 0: too many at once. */
-static uint64_t open_record(struct dr_cluster *c, const char *collection, const char *who)
-{
-    uint64_t number = 0;
-    (void)pthread_mutex_lock(&c->lock);
-    struct promotion *p = find_place(c);
-    if (p != NULL) {
-        memset(p, 0, sizeof *p);
-        p->is_used = true;
-        p->number = number = ++c->promotion_count;
-        p->started = dr_wall_now();
-        dr_copy_text(p->collection, sizeof p->collection, collection);
-        dr_copy_text(p->who, sizeof p->who, who);
-        dr_copy_text(p->key.text, sizeof p->key.text, "default");
-    }
-    uint32_t running = count_running(c);
-    (void)pthread_mutex_unlock(&c->lock);
-    dr_metric_set(dr_metrics_get(c->metrics, &promotions_running, NULL), running);
-    return number;
-}
-
-static struct promotion *find_record(struct dr_cluster *c, uint64_t number)
-{
-    for (unsigned i = 0; i < PROMOTIONS_KEPT; i++) {
-        if (c->promotion[i].is_used && c->promotion[i].number == number) {
-            return &c->promotion[i];
-        }
-    }
-    return NULL;
-}
-
-static void set_phase(struct dr_cluster *c, uint64_t number, enum promotion_phase phase)
-{
-    (void)pthread_mutex_lock(&c->lock);
-    find_record(c, number)->phase = phase;
-    (void)pthread_mutex_unlock(&c->lock);
-}
-
-static void set_key(struct dr_cluster *c, uint64_t number, const struct dr_shard_key *key)
-{
-    (void)pthread_mutex_lock(&c->lock);
-    find_record(c, number)->key = *key;
-    (void)pthread_mutex_unlock(&c->lock);
-}
-
-static void close_record(struct dr_cluster *c, uint64_t number, enum promotion_phase phase,
-                         bool is_promoted, uint64_t index, const char *error)
-{
-    (void)pthread_mutex_lock(&c->lock);
-    struct promotion *p = find_record(c, number);
-    p->phase = phase;
-    p->is_promoted = is_promoted;
-    p->index = index;
-    p->ended = dr_wall_now();
-    dr_copy_text(p->error, sizeof p->error, error);
-    uint32_t running = count_running(c);
-    (void)pthread_mutex_unlock(&c->lock);
-    dr_metric_set(dr_metrics_get(c->metrics, &promotions_running, NULL), running);
-}
-
 /* --- validation
  * ----------------------------------------------------------------------------------- */
 
@@ -294,12 +192,12 @@ static bool run_promotion(struct dr_cluster *c, const struct dr_cluster_caller *
     if (!read_key(body, &key, reply)) {
         return false;
     }
-    set_key(c, number, &key);
+    dr_promotions_aim(c, number, &key);
     char *entry = validate(c, collection, body, until, reply);
     if (entry == NULL) {
         return false;
     }
-    set_phase(c, number, PROMOTION_PROPOSING);
+    dr_promotions_enter(c, number, PROMOTION_PROPOSING);
     dr_fault_mark("cluster.promote.before_propose");
     dr_mono_ms left = until - dr_mono_now();
     struct dr_cluster_caller rest = {.who = who == NULL ? NULL : who->who,
@@ -310,7 +208,7 @@ static bool run_promotion(struct dr_cluster *c, const struct dr_cluster_caller *
     json_decref(p.result.value);
     *promoted_out = p.result.changed;
     *index_out = p.index;
-    set_phase(c, number, PROMOTION_SETTLING);
+    dr_promotions_enter(c, number, PROMOTION_SETTLING);
     dr_fault_mark("cluster.promote.before_settle");
     left = until - dr_mono_now();
     (void)dr_peers_settle(c, p.index, left < 1 ? 1 : (uint64_t)left);
@@ -330,7 +228,7 @@ void dr_cluster_promote(struct dr_cluster *c, const struct dr_cluster_caller *wh
         count_outcome(c, "refused");
         return;
     }
-    uint64_t number = open_record(c, collection, name);
+    uint64_t number = dr_promotions_open(c, collection, name);
     if (number == 0) {
         dr_reply_fail(reply, DR_CLASS_SERVICE, "%d promotions are going on here: ask again later",
                       PROMOTIONS_KEPT);
@@ -341,14 +239,14 @@ void dr_cluster_promote(struct dr_cluster *c, const struct dr_cluster_caller *wh
         bool is_unknown =
             reply->class == DR_CLASS_SERVICE && strstr(reply->message, "commit failed") != NULL;
         bool is_refused = reply->class != DR_CLASS_SERVICE;
-        close_record(c, number, is_unknown ? PROMOTION_UNKNOWN : PROMOTION_FAILED, false, 0,
-                     reply->message);
+        dr_promotions_close(c, number, is_unknown ? PROMOTION_UNKNOWN : PROMOTION_FAILED, false, 0,
+                            reply->message);
         count_outcome(c, is_unknown ? "unknown" : is_refused ? "refused" : "failed");
         dr_log(c->log, DR_LOG_WARN, "a promotion was not done",
                "audit=yes collection=%s by=%s why=%s", collection, name, reply->message);
         return;
     }
-    close_record(c, number, PROMOTION_DONE, is_promoted, index, "");
+    dr_promotions_close(c, number, PROMOTION_DONE, is_promoted, index, "");
     count_outcome(c, is_promoted ? "promoted" : "unchanged");
     struct dr_cluster_reply ignored = {0};
     if (read_key(body, &key, &ignored)) {
@@ -356,98 +254,4 @@ void dr_cluster_promote(struct dr_cluster *c, const struct dr_cluster_caller *wh
     }
     dr_cluster_reply_fini(&ignored);
     give_result(c, collection, is_promoted, reply);
-}
-
-/* --- status
- * --------------------------------------------------------------------------------------- */
-
-static json_t *shape_promotion(const struct promotion *p)
-{
-    char started[32];
-    char ended[32];
-    json_t *j = json_pack("{s:I, s:s, s:s, s:s, s:s, s:b}", "id", (json_int_t)p->number,
-                          "collection", p->collection, "phase", phase_names[p->phase], "by", p->who,
-                          "started", dr_wall_text(p->started, started, sizeof started), "promoted",
-                          (int)p->is_promoted);
-    if (j == NULL) {
-        return NULL;
-    }
-    bool is_whole =
-        dr_shape_set(j, "default_shard_key", dr_shard_key_to_json(&p->key)) &&
-        dr_shape_set(j, "ended",
-                     p->ended == 0 ? json_null()
-                                   : json_string(dr_wall_text(p->ended, ended, sizeof ended))) &&
-        dr_shape_set(j, "error", p->error[0] == '\0' ? json_null() : json_string(p->error)) &&
-        (p->index == 0 || dr_shape_set(j, "index", json_integer((json_int_t)p->index)));
-    if (!is_whole) {
-        json_decref(j);
-        return NULL;
-    }
-    return j;
-}
-
-/* What this peer was not asked for, but knows to have happened. */
-static json_t *shape_known(const struct dr_collection_info *info)
-{
-    json_t *key = dr_shard_key_to_json(&info->default_key);
-    return key == NULL ? NULL
-                       : json_pack("{s:s, s:s, s:b, s:o, s:n, s:n, s:n}", "collection", info->name,
-                                   "phase", "done", "promoted", 1, "default_shard_key", key,
-                                   "started", "ended", "error");
-}
-
-static bool is_wanted(const char *collection, const struct dr_collection_info *info,
-                      const char *name)
-{
-    return collection == NULL || strcmp(collection, name) == 0 ||
-           (info != NULL && strcmp(info->name, name) == 0);
-}
-
-static bool add(json_t *list, json_t *one)
-{
-    return one != NULL && json_array_append_new(list, one) == 0;
-}
-
-/* Newest first; then promoted collections that no record here is about. */
-void dr_cluster_promotions(struct dr_cluster *c, const struct dr_cluster_caller *who,
-                           const char *collection, const json_t *body,
-                           struct dr_cluster_reply *reply)
-{
-    (void)who;
-    (void)body;
-    memset(reply, 0, sizeof *reply);
-    struct dr_catalog *cat = dr_cluster_catalog(c);
-    const struct dr_collection_info *info =
-        collection == NULL ? NULL : dr_catalog_find(cat, collection);
-    json_t *list = json_array();
-    bool is_whole = list != NULL;
-    (void)pthread_mutex_lock(&c->lock);
-    for (uint64_t n = c->promotion_count; is_whole && n > 0; n--) {
-        const struct promotion *p = find_record(c, n);
-        if (p == NULL && n + (uint64_t)PROMOTIONS_KEPT * 2 < c->promotion_count) {
-            break; /* all before made room long ago */
-        }
-        if (p != NULL && is_wanted(collection, info, p->collection)) {
-            is_whole = add(list, shape_promotion(p));
-        }
-    }
-    (void)pthread_mutex_unlock(&c->lock);
-    size_t recorded = json_array_size(list);
-    for (uint32_t i = 0; is_whole && i < dr_catalog_collection_count(cat); i++) {
-        const struct dr_collection_info *one = dr_catalog_collection_at(cat, i);
-        bool is_new = one->has_default_key && is_wanted(collection, info, one->name);
-        for (size_t k = 0; is_new && k < recorded; k++) {
-            const json_t *r = json_array_get(list, k);
-            const char *name = json_string_value(json_object_get(r, "collection"));
-            const char *phase = json_string_value(json_object_get(r, "phase"));
-            is_new = strcmp(name, one->name) != 0 || strcmp(phase, "done") != 0;
-        }
-        is_whole = !is_new || add(list, shape_known(one));
-    }
-    dr_catalog_unref(cat);
-    if (!is_whole) {
-        json_decref(list);
-        list = NULL;
-    }
-    dr_reply_give(reply, list == NULL ? NULL : json_pack("{s:o}", "promotions", list));
 }

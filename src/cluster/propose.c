@@ -126,14 +126,14 @@ enum dr_code dr_propose(struct dr_cluster *c, const char *entry, uint64_t timeou
             return rc;
         }
         uint32_t left = time_left(until);
-        if (left == 0) {
+        uint64_t pause = dr_backoff_ms(&backoff, tries, dr_random());
+        if (pause >= left) { /* a try in no time would only leave open what came of it */
             return dr_fail(err, DR_BUSY,
                            "Failed to propose operation: leader is not established within %" PRIu64
                            " seconds",
                            (timeout_ms + 999) / 1000);
         }
-        uint64_t pause = dr_backoff_ms(&backoff, tries, dr_random());
-        if (dr_wait_ms(pause < left ? pause : left, dr_cluster_is_stopping, c)) {
+        if (dr_wait_ms(pause, dr_cluster_is_stopping, c)) {
             return dr_fail(err, DR_STOPPED, "this peer is stopping");
         }
     }

@@ -4,14 +4,31 @@
 
 #include "cluster/cluster_private.h"
 
-static json_t *shape_replicas(const struct dr_catalog *cat, const struct dr_shard *s)
+/* The peer's API, and where the shard's rows are in the peer's store, null when that is not known.
+ */
+static json_t *shape_replica(const struct point_route *r, const struct dr_shard *s,
+                             const struct dr_replica *replica)
+{
+    char *store = NULL;
+    char *table = NULL;
+    json_t *one = NULL;
+    const struct dr_peer *p = dr_catalog_peer(r->cat, replica->peer_id);
+    bool is_known = p != NULL && p->store[0] != '\0';
+    if (!is_known || dr_shards_locate(p->store, r->info->uuid, s->id, &store, &table)) {
+        one = json_pack("{s:I, s:s, s:s?, s:s?, s:s?}", "peer_id", (json_int_t)replica->peer_id,
+                        "state", dr_replica_state_name(replica->state), "uri",
+                        p == NULL ? NULL : p->uri, "store", store, "table", table);
+    }
+    dr_free(store);
+    dr_free(table);
+    return one;
+}
+
+static json_t *shape_replicas(const struct point_route *r, const struct dr_shard *s)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; list != NULL && i < s->replica_count; i++) {
-        const struct dr_peer *p = dr_catalog_peer(cat, s->replica[i].peer_id);
-        json_t *one =
-            json_pack("{s:I, s:s, s:s?}", "peer_id", (json_int_t)s->replica[i].peer_id, "state",
-                      dr_replica_state_name(s->replica[i].state), "uri", p == NULL ? NULL : p->uri);
+        json_t *one = shape_replica(r, s, &s->replica[i]);
         if (one == NULL || json_array_append_new(list, one) != 0) {
             json_decref(list);
             return NULL;
@@ -30,7 +47,7 @@ static bool add_place(const struct point_route *r, const struct dr_point_id *id,
     }
     return dr_shape_set(j, "id", dr_point_id_to_json(id)) &&
            (!s->has_key || dr_shape_set(j, "shard_key", dr_shard_key_to_json(&s->key))) &&
-           dr_shape_set(j, "replicas", shape_replicas(r->cat, s));
+           dr_shape_set(j, "replicas", shape_replicas(r, s));
 }
 
 /* Each id alone, so that the answer keeps the order of the question. */

@@ -139,7 +139,7 @@ static bool add_shard_key(json_t *j, const struct dr_shard *s)
 static uint64_t count_local(struct dr_cluster *c, const struct dr_collection_info *info,
                             const struct dr_shard *s)
 {
-    struct shard_file *f = NULL;
+    struct shard_rows *f = NULL;
     uint64_t count = 0;
     if (dr_shards_take(&c->shards, info->uuid, s->id, false, &f, NULL) != DR_OK || f == NULL) {
         return 0;

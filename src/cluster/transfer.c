@@ -6,7 +6,10 @@
  * versions, so a row that the destination already has newer stays as it is. A destination that
  * takes no writes yet (Recovery) becomes Partial after the first pass; from then on writes go to
  * both. Then one entry makes it Active, and what was written until that entry was applied here is
- * sent after it. Nothing is remembered on disk: after a restart the copy begins anew. */
+ * sent after it. Nothing is remembered on disk: after a restart the copy begins anew.
+ *
+ * A replica that was there before (dead by now) may hold writes that were refused and are nowhere
+ * else, which no row of the source would overwrite. It is in Recovery, and emptied first. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -30,7 +33,8 @@ struct shard_copy {
     uint32_t failures;
     dr_mono_ms not_before;
     bool is_seen;               /* in this round */
-    struct shard_file *closing; /* held and closed to readers */
+    bool is_emptied;            /* the destination, or there was no need */
+    struct shard_rows *closing; /* held and closed to readers */
     struct shard_copy *next;
 };
 
@@ -182,7 +186,7 @@ static enum dr_code stream(struct dr_cluster *c, const struct dr_catalog *cat,
 {
     const struct dr_transfer *t = &copy->what;
     const struct dr_shard *s = dr_collection_shard(info, t->shard_id);
-    struct shard_file *f = NULL;
+    struct shard_rows *f = NULL;
     struct copy_page *p = dr_calloc(1, sizeof *p);
     *is_even_out = false;
     enum dr_code rc = p == NULL ? dr_fail_nomem(err) : DR_OK;
@@ -287,16 +291,22 @@ static bool find_state(const struct dr_collection_info *info, uint32_t shard_id,
     return false;
 }
 
+static bool is_recovering(const struct dr_collection_info *info, uint32_t shard_id,
+                          uint64_t peer_id)
+{
+    enum dr_replica_state state = DR_REPLICA_DEAD;
+    return find_state(info, shard_id, peer_id, &state) &&
+           (state == DR_REPLICA_RECOVERY || state == DR_REPLICA_PARTIAL_SNAPSHOT);
+}
+
 /* All is there: make it count, then send what was written until it did. */
 static enum dr_code finish(struct dr_cluster *c, const struct dr_catalog *cat,
                            const struct dr_collection_info *info, struct shard_copy *copy,
                            struct dr_err *err)
 {
-    enum dr_replica_state state = DR_REPLICA_ACTIVE;
     bool is_even = false;
     const struct dr_transfer *t = &copy->what;
-    if (!t->has_to_shard && find_state(info, t->shard_id, t->to, &state) &&
-        (state == DR_REPLICA_RECOVERY || state == DR_REPLICA_PARTIAL_SNAPSHOT)) {
+    if (!t->has_to_shard && is_recovering(info, t->shard_id, t->to)) {
         return propose_state(c, info, t, DR_REPLICA_PARTIAL, err); /* and one more pass */
     }
     enum dr_code rc = close_source(c, copy, err);
@@ -344,6 +354,98 @@ static void note_failure(struct dr_cluster *c, const struct dr_collection_info *
     }
 }
 
+/* Before the first row: have the destination emptied, if it takes no writes yet. */
+static enum dr_code empty_destination(struct dr_cluster *c, const struct dr_catalog *cat,
+                                      const struct dr_collection_info *info,
+                                      struct shard_copy *copy, struct dr_err *err)
+{
+    const struct dr_transfer *t = &copy->what;
+    if (copy->is_emptied || t->has_to_shard || !is_recovering(info, t->shard_id, t->to)) {
+        copy->is_emptied = true;
+        return DR_OK;
+    }
+    struct peer_call call = {.name = "shards/empty"};
+    dr_peers_address(cat, t->to, &call);
+    call.body =
+        json_pack("{s:s, s:s, s:I, s:I}", "collection", info->name, "uuid", info->uuid, "shard_id",
+                  (json_int_t)t->shard_id, "index", (json_int_t)dr_catalog_index(cat));
+    if (call.body == NULL) {
+        return dr_fail_nomem(err);
+    }
+    dr_peers_ask(c, &call, 1, COPY_MS);
+    enum dr_code rc = dr_peers_judge(&call, err);
+    copy->is_emptied = rc == DR_OK;
+    dr_peers_call_fini(&call, 1);
+    json_decref(call.body);
+    return rc;
+}
+
+/* Is this peer's replica of that very shard in Recovery? Then nobody reads or writes it. */
+static bool may_be_emptied(struct dr_cluster *c, const char *collection, const char *uuid,
+                           uint32_t shard_id)
+{
+    struct dr_catalog *cat = dr_cluster_catalog(c);
+    const struct dr_collection_info *info = dr_catalog_find(cat, collection);
+    bool may =
+        info != NULL && strcmp(info->uuid, uuid) == 0 && is_recovering(info, shard_id, c->id);
+    dr_catalog_unref(cat);
+    return may;
+}
+
+/* A question that came late must not empty what is being filled by now: look again, and if that
+ * has happened, the replica is not whole and has to begin anew. */
+static void give_up_emptied(struct dr_cluster *c, const char *collection, uint32_t shard_id)
+{
+    struct dr_err err = {0};
+    struct dr_catalog *cat = dr_cluster_catalog(c);
+    const struct dr_collection_info *info = dr_catalog_find(cat, collection);
+    const struct dr_transfer t = {.shard_id = shard_id, .to = c->id};
+    if (info != NULL && propose_state(c, info, &t, DR_REPLICA_DEAD, &err) != DR_OK) {
+        dr_log_err(c->log, DR_LOG_ERROR, "a replica that was emptied counts as filled", &err);
+    }
+    dr_catalog_unref(cat);
+}
+
+void dr_transfer_empty_here(struct dr_cluster *c, const json_t *body,
+                            struct dr_cluster_reply *reply)
+{
+    struct dr_jr r;
+    struct dr_err err = {0};
+    const char *collection = "";
+    const char *uuid = "";
+    uint64_t shard_id = 0;
+    uint64_t index = 0;
+    dr_jr_init(&r, body, "shards/empty", &err);
+    (void)dr_jr_string(&r, "collection", true, &collection);
+    (void)dr_jr_string(&r, "uuid", true, &uuid);
+    (void)dr_jr_u64(&r, "shard_id", true, 0, UINT32_MAX, &shard_id);
+    (void)dr_jr_u64(&r, "index", true, 1, INT64_MAX, &index);
+    enum dr_code rc = dr_jr_finish(&r);
+    if (rc == DR_OK) {
+        rc = dr_node_wait_applied(c->node, index, COPY_MS, &err);
+    }
+    if (rc != DR_OK) {
+        dr_reply_err(reply, &err);
+        return;
+    }
+    if (!may_be_emptied(c, collection, uuid, (uint32_t)shard_id)) {
+        dr_reply_fail(reply, DR_CLASS_BAD_REQUEST, "shard %u of `%s` is not recovering here",
+                      (unsigned)shard_id, collection);
+        return;
+    }
+    bool is_gone = dr_shards_remove(&c->shards, uuid, (uint32_t)shard_id);
+    if (is_gone && !may_be_emptied(c, collection, uuid, (uint32_t)shard_id)) {
+        give_up_emptied(c, collection, (uint32_t)shard_id);
+        is_gone = false;
+    }
+    if (!is_gone) {
+        dr_reply_fail(reply, DR_CLASS_UNAVAILABLE, "shard %u of `%s` cannot be emptied right now",
+                      (unsigned)shard_id, collection);
+        return;
+    }
+    dr_reply_true(reply);
+}
+
 /* Returns whether there is more to do at once. */
 static bool run_transfer(struct dr_cluster *c, const struct dr_catalog *cat,
                          const struct dr_collection_info *info, const struct dr_transfer *t)
@@ -365,6 +467,9 @@ static bool run_transfer(struct dr_cluster *c, const struct dr_catalog *cat,
          state != DR_REPLICA_RESHARDING && state != DR_REPLICA_RESHARDING_SCALE_DOWN)) {
         copy->failures = FAILURES_MAX;
         rc = dr_fail(&err, DR_CONFLICT, "this peer's replica is no whole copy any more");
+    }
+    if (rc == DR_OK) {
+        rc = empty_destination(c, cat, info, copy, &err);
     }
     if (rc == DR_OK) {
         rc = stream(c, cat, info, copy, PAGES_PER_STEP, &is_even, &err);
@@ -507,7 +612,7 @@ static void clean_shards(struct dr_cluster *c, const struct dr_collection_info *
     for (uint32_t i = 0; i < info->shard_count; i++) {
         const struct dr_shard *s = &info->shard[i];
         const struct dr_key_ring *ring = dr_points_key_ring(info, s);
-        struct shard_file *f = NULL;
+        struct shard_rows *f = NULL;
         struct dr_err err = {0};
         if (ring == NULL || ring->next != NULL || !is_here(c, info, s->id)) {
             continue;

@@ -141,6 +141,9 @@ static void results_come_in_the_envelope(void **state)
     assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "name")), "c");
     assert_int_equal(json_object_size(a.json), 3);
     assert_true(json_real_value(json_object_get(a.json, "time")) >= 0);
+    const char *time = strstr(a.body, ",\"time\":"); /* microseconds, not 17 digits */
+    assert_non_null(time);
+    assert_in_range(strcspn(strchr(time, '.'), "}"), 2, 7);
     free_answer(&a);
     fake_answers("false"); /* a deletion of what is not there */
     a = ask(b, "DELETE", "/collections/c", NULL, NULL, NULL);

@@ -31,6 +31,8 @@ struct peer {
     int in, out;
     char address[32];
     char dir[128];
+    const char *options;  /* NULL: the cluster's */
+    const char *log_path; /* where its standard error goes; NULL: to ours */
 };
 struct cluster {
     struct peer peer[PEERS_MAX + 1]; /* by id, from 1 */
@@ -87,7 +89,7 @@ static inline void read_line(struct cluster *c, struct peer *p)
 static inline void exec_peer(struct cluster *c, unsigned id, bool is_first, const char *fault)
 {
     char number[16];
-    char options[128];
+    char options[256];
     char self[512];
     char *argv[16];
     unsigned argc = 0;
@@ -98,7 +100,8 @@ static inline void exec_peer(struct cluster *c, unsigned id, bool is_first, cons
     self[length] = '\0';
     (void)snprintf(strrchr(self, '/') + 1, 16, "raft_peer");
     (void)snprintf(number, sizeof number, "%u", id);
-    (void)snprintf(options, sizeof options, "%s", c->options);
+    const struct peer *p = &c->peer[id];
+    (void)snprintf(options, sizeof options, "%s", p->options == NULL ? c->options : p->options);
     argv[argc++] = self;
     argv[argc++] = number;
     argv[argc++] = c->peer[id].address;
@@ -114,6 +117,9 @@ static inline void exec_peer(struct cluster *c, unsigned id, bool is_first, cons
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* no peer outlives a failed test */
     if (fault != NULL) {
         (void)setenv("DROVER_FAULT", fault, 1);
+    }
+    if (p->log_path != NULL && freopen(p->log_path, "a", stderr) == NULL) {
+        _exit(127);
     }
     (void)execv(self, argv);
     _exit(127);
@@ -197,10 +203,17 @@ static inline void kill_peer(struct cluster *c, unsigned id)
     reap(&c->peer[id]);
 }
 
+/* It ends well, too: a sanitizer that has found something says so in the exit code. */
 static inline void stop_peer(struct cluster *c, unsigned id)
 {
+    int status = 0;
+    struct peer *p = &c->peer[id];
     assert_string_equal(ask(c, id, "stop"), "OK stopped");
-    reap(&c->peer[id]);
+    assert_int_equal(waitpid(p->pid, &status, 0), p->pid);
+    assert_int_equal(status, 0);
+    (void)close(p->in);
+    (void)close(p->out);
+    p->pid = 0;
 }
 
 static inline void end_cluster(struct cluster *c)

@@ -3,6 +3,7 @@
  * input, one line each, one line of answer on standard output.
  *
  *   raft_peer ID LISTEN|- DIR [bootstrap] [toy] [threshold=N] [trailing=N] [election=MS]
+ *             [secret=TEXT] [open]
  *
  *   propose MS TEXT    add MS ID ADDR    assign MS ID voter|standby|spare    remove MS ID
  *   transfer MS ID     barrier MS        leader MS     applied MS INDEX      status
@@ -307,6 +308,10 @@ static void read_option(const char *text, struct dr_node_config *config)
         config->is_bootstrap = true;
     } else if (strcmp(text, "toy") == 0) {
         is_toy = true;
+    } else if (strcmp(text, "open") == 0) {
+        config->is_open = true;
+    } else if (value != NULL && strncmp(text, "secret=", 7) == 0) {
+        config->secret = value + 1;
     } else if (has_number && strncmp(text, "threshold=", 10) == 0) {
         config->snapshot_threshold = (uint32_t)n;
     } else if (has_number && strncmp(text, "trailing=", 9) == 0) {

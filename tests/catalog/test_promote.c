@@ -356,6 +356,29 @@ static void a_damaged_entry_promotes_nothing(void **state)
     world_close(&w);
 }
 
+/* It would pass over entries about the promoted collection, and fall out of step. */
+static void a_peer_too_old_for_a_promoted_collection_is_not_let_in(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 2);
+    assert_int_equal(call(&w, CREATE, "c", "{'shard_number':2}"), DR_OK);
+    assert_int_equal(add_peer(&w, 9, 0), DR_OK); /* nothing is promoted yet */
+    assert_int_equal(remove_peer(&w, 9, false), DR_OK);
+    assert_int_equal(call(&w, PROMOTE, "c", "{}"), DR_OK);
+    assert_int_equal(add_peer(&w, 9, 0), DR_REFUSED);
+    assert_says(w.message, "peer 9 understands entries up to format 0");
+    assert_says(w.message, "`c` is promoted, which needs format 1");
+    assert_null(dr_catalog_peer(w.c, 9));
+    /* Nor may one that is in come back with an older program. */
+    assert_int_equal(add_peer(&w, 2, 0), DR_REFUSED);
+    assert_int_equal(dr_catalog_peer(w.c, 2)->format, DR_CATALOG_FORMAT);
+    assert_int_equal(add_peer(&w, 9, DR_CATALOG_FORMAT), DR_OK);
+    assert_int_equal(call(&w, DELETE, "c", NULL), DR_OK);
+    assert_int_equal(add_peer(&w, 8, 0), DR_OK);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,6 +394,7 @@ int main(void)
         cmocka_unit_test(keys_can_be_made_after_it_and_not_before),
         cmocka_unit_test(dropping_the_promoted_key_needs_a_word),
         cmocka_unit_test(a_peer_that_does_not_know_it_is_waited_for),
+        cmocka_unit_test(a_peer_too_old_for_a_promoted_collection_is_not_let_in),
         cmocka_unit_test(a_stock_client_reaches_it_by_the_cluster_call),
         cmocka_unit_test(a_damaged_entry_promotes_nothing),
     };

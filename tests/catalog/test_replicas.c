@@ -106,6 +106,27 @@ static void the_last_whole_copy_stays(void **state)
     world_close(&w);
 }
 
+/* A dead replica may hold what no other has: it takes no writes until that is gone. */
+static void a_replica_that_was_there_before_begins_in_recovery(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 3);
+    assert_int_equal(call(&w, CREATE, "c", "{'shard_number':1,'replication_factor':2}"), DR_OK);
+    const struct dr_shard *s = dr_collection_shard(find(&w, "c"), 0);
+    uint64_t from = s->replica[0].peer_id;
+    uint64_t to = s->replica[1].peer_id;
+    char body[128];
+    assert_int_equal(set_state(&w, "c", 0, to, DR_REPLICA_DEAD), DR_OK);
+    (void)snprintf(body, sizeof body,
+                   "{'replicate_shard':{'shard_id':0,'from_peer_id':%u,'to_peer_id':%u}}",
+                   (unsigned)from, (unsigned)to);
+    assert_int_equal(call(&w, CLUSTER, "c", body), DR_OK);
+    assert_int_equal(replica_state(&w, "c", 0, to), DR_REPLICA_RECOVERY);
+    assert_false(dr_replica_takes_writes(DR_REPLICA_RECOVERY));
+    world_close(&w);
+}
+
 static void a_state_is_changed_only_from_what_was_expected(void **state)
 {
     (void)state;
@@ -286,6 +307,7 @@ int main(void)
         cmocka_unit_test(an_aborted_copy_is_dead_and_an_aborted_move_gone),
         cmocka_unit_test(impossible_transfers_are_refused),
         cmocka_unit_test(the_last_whole_copy_stays),
+        cmocka_unit_test(a_replica_that_was_there_before_begins_in_recovery),
         cmocka_unit_test(a_state_is_changed_only_from_what_was_expected),
         cmocka_unit_test(a_peer_with_shards_is_removed_by_force_only),
         cmocka_unit_test(removing_a_peer_ends_its_transfers),

@@ -181,6 +181,76 @@ static void lookups_agree_with_the_definition(void **state)
     dr_ring_destroy(r);
 }
 
+static uint64_t key_of_node(uint32_t shard_id, uint32_t index)
+{
+    const uint32_t pair[2] = {shard_id, index};
+    return dr_siphash(pair, sizeof pair);
+}
+
+/* Buckets with more nodes than their line has room for, places beyond 16 bits, and hashes whose
+ * short keys are those of a node: all are the way to the nodes themselves. A node's own key belongs
+ * to its shard, whatever else is in the ring, and so does nearly always what is a sixty-fourth of
+ * the mean distance before it. */
+static void large_rings_find_every_node(void **state)
+{
+    (void)state;
+    static const uint32_t counts[] = {2, 300, 5000, 66000};
+    uint32_t *shard = dr_calloc(66000, sizeof *shard);
+    assert_non_null(shard);
+    for (uint32_t s = 0; s < 66000; s++) {
+        shard[s] = s * 3 + 1;
+    }
+    for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+        struct dr_ring *r = make_ring(shard, counts[c]);
+        uint64_t found = 0;
+        uint64_t near = 0;
+        uint64_t asked = 0;
+        uint64_t before = UINT64_MAX / DR_RING_NODES_PER_SHARD / counts[c] / 64;
+        uint32_t from = counts[c] < 1000 ? 0 : counts[c] - 1000;
+        for (uint32_t s = from; s < counts[c]; s++) {
+            for (uint32_t i = 0; i < DR_RING_NODES_PER_SHARD; i++) {
+                uint64_t key = key_of_node(shard[s], i);
+                found += dr_ring_owner(r, key) != shard[s];
+                found += dr_ring_owner(r, key - 1) != shard[s];
+                near += dr_ring_owner(r, key - before) == shard[s];
+                asked++;
+            }
+        }
+        assert_int_equal(found, 0);
+        assert_in_range(near, asked * 31 / 32, asked);
+        dr_ring_destroy(r);
+    }
+    dr_free(shard);
+}
+
+static void many_at_once_are_as_one_after_the_other(void **state)
+{
+    (void)state;
+    static const uint32_t counts[] = {1, 2, 3, 700};
+    static const size_t lengths[] = {0, 1, 15, 16, 17, 33, 1000};
+    uint32_t shard[700];
+    uint64_t hash[1000];
+    uint32_t owner[1001];
+    for (uint32_t i = 0; i < 700; i++) {
+        shard[i] = 5000 - i * 7;
+    }
+    for (size_t i = 0; i < 1000; i++) {
+        hash[i] = hash_number(i);
+    }
+    for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+        struct dr_ring *r = make_ring(shard, counts[c]);
+        for (size_t n = 0; n < sizeof lengths / sizeof lengths[0]; n++) {
+            owner[lengths[n]] = 12345; /* not written */
+            dr_ring_owners(r, hash, lengths[n], owner);
+            for (size_t i = 0; i < lengths[n]; i++) {
+                assert_int_equal(owner[i], dr_ring_owner(r, hash[i]));
+            }
+            assert_int_equal(owner[lengths[n]], 12345);
+        }
+        dr_ring_destroy(r);
+    }
+}
+
 static void the_order_of_ids_does_not_matter(void **state)
 {
     (void)state;
@@ -404,6 +474,8 @@ int main(void)
         cmocka_unit_test(a_text_is_hashed_with_its_length),
         cmocka_unit_test(owners_are_those_of_the_table),
         cmocka_unit_test(lookups_agree_with_the_definition),
+        cmocka_unit_test(large_rings_find_every_node),
+        cmocka_unit_test(many_at_once_are_as_one_after_the_other),
         cmocka_unit_test(the_order_of_ids_does_not_matter),
         cmocka_unit_test(a_ring_of_one_owns_all_and_an_empty_one_is_possible),
         cmocka_unit_test(an_id_twice_is_refused),

@@ -462,7 +462,7 @@ static bool count_row(void *arg, const struct point_row *row)
 static unsigned rows_on_disk(struct dr_cluster *c, const char *collection, uint32_t shard_id)
 {
     struct dr_err err;
-    struct shard_file *f = NULL;
+    struct shard_rows *f = NULL;
     unsigned count = 0;
     struct dr_catalog *cat = dr_cluster_catalog(c);
     const char *uuid = dr_catalog_find(cat, collection)->uuid;

@@ -154,7 +154,11 @@ static void help_is_given_for_every_command_in_every_form(void **state)
     assert_has(said, "usage: drover run JOB|OP");
     assert_int_equal(DRIVE("help", "archive", "list"), 0);
     assert_has(said, "usage: drover archive list");
+    assert_int_equal(DRIVE("help", "collection"), 0);
+    assert_has(said, "collection promote NAME");
+    assert_null(strstr(said, "archive"));
     assert_int_equal(DRIVE("help", "nothing"), 2);
+    assert_int_equal(DRIVE("help", "collection", "nothing"), 2);
     assert_int_equal(DRIVE("--version"), 0);
     assert_has(said, "drover " DROVER_VERSION);
     assert_has(said, "memory");
