@@ -28,6 +28,8 @@ bench/bench_redis.sh build/bench "$dir/redis" "${BENCH_KEYS:-1000000}" "${BENCH_
 echo "== SQL"
 chmod o+x "$dir"
 bench/bench_sql.sh build/bench "$dir/sql" "${BENCH_SQL_ROWS:-2000000}" "${BENCH_SQL_ROUNDS:-1}"
+echo "== moving a shard"
+bench/bench_shard_move.sh build/bench "$dir/shard" "${BENCH_SHARD_ROWS:-1000000}" "${BENCH_SHARD_ROUNDS:-3}"
 echo "== obsolete token server records"
 bench/bench_tokenserver.sh build/bench "${BENCH_TOKENS:-20000}" "${BENCH_TOKENS_SEQUENTIAL:-5000}" "${BENCH_TOKENS_ROUNDS:-3}"
 echo "== MongoDB"

@@ -64,6 +64,10 @@ struct dr_api {
     struct dr_grpc *grpc;      /* NULL: none */
     struct dr_ready ready;
     pthread_mutex_t scrape; /* gauges are set and printed by one request at a time */
+    struct {                /* of the rollbacks in the queue, what is counted already */
+        uint64_t begun, failed;
+        dr_wall_ms ended_at; /* those that ended until then are in the histogram */
+    } counted;               /* under `scrape` */
 };
 
 /* --- one request ---------------------------------------------------------------------------------
@@ -161,7 +165,7 @@ void dr_api_count_request(const struct dr_call *c);
 /* Note how long a durable call took; returns rc. */
 void dr_api_count_commit(struct dr_api *api, int64_t begin_us);
 
-/* the handlers: jobs.c, ops.c, monitor.c */
+/* the handlers: jobs.c, ops.c, health.c, monitor.c */
 #define DR_API_HANDLER(name) enum dr_code name(struct dr_call *c, struct dr_err *err)
 DR_API_HANDLER(dr_api_submit);
 DR_API_HANDLER(dr_api_delete_stats);
@@ -177,6 +181,12 @@ DR_API_HANDLER(dr_api_tune);
 DR_API_HANDLER(dr_api_healthz);
 DR_API_HANDLER(dr_api_readyz);
 DR_API_HANDLER(dr_api_metrics);
+DR_API_HANDLER(dr_api_health);
+DR_API_HANDLER(dr_api_recover);
+DR_API_HANDLER(dr_api_cleanup);
+DR_API_HANDLER(dr_api_alerts);
+DR_API_HANDLER(dr_api_rollbacks);
+DR_API_HANDLER(dr_api_op_rollbacks);
 #undef DR_API_HANDLER
 
 #endif

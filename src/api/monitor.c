@@ -9,9 +9,10 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cluster/cluster.h"
+#include "verbs/health.h"
 #include "verbs/steer.h"
 
-enum { READY_MS = 500 };
+enum { READY_MS = 500, RUNS_SEEN = 256 };
 
 static const uint64_t disk_free_min = UINT64_C(16) << 20; /* below it the pool does not work */
 
@@ -86,6 +87,44 @@ static const struct dr_metric_family build = {
 static const struct dr_metric_family started = {
     .name = "drover_start_time_seconds",
     .help = "When this process began to serve, in seconds since 1970.",
+    .type = DR_METRIC_GAUGE,
+};
+
+static const struct dr_metric_family rollbacks = {
+    .name = "drover_rollbacks_total",
+    .help = "Rollbacks begun, whole and in part, by persons and by failures.",
+    .type = DR_METRIC_COUNTER,
+};
+static const struct dr_metric_family rollback_failures = {
+    .name = "drover_rollback_failures_total",
+    .help = "Rollbacks with a step that could not be undone at once.",
+    .type = DR_METRIC_COUNTER,
+};
+static const struct dr_metric_family rollback_seconds = {
+    .name = "drover_rollback_seconds",
+    .help = "Time that the undoing of an ended rollback took, added up over its steps.",
+    .type = DR_METRIC_HISTOGRAM,
+    .bucket_count = 8,
+    .bucket = {0.01, 0.1, 1, 10, 60, 600, 3600, 36000},
+};
+static const struct dr_metric_family queue_depth = {
+    .name = "drover_queue_depth",
+    .help = "Steps of running operations that are not done yet.",
+    .type = DR_METRIC_GAUGE,
+};
+static const struct dr_metric_family stuck = {
+    .name = "drover_stuck_operations",
+    .help = "Operations that should move and have not for too long.",
+    .type = DR_METRIC_GAUGE,
+};
+static const struct dr_metric_family failed = {
+    .name = "drover_failed_last_hour",
+    .help = "Operations of which a step went to quarantine within the last hour.",
+    .type = DR_METRIC_GAUGE,
+};
+static const struct dr_metric_family dead = {
+    .name = "drover_workers_dead",
+    .help = "Processes that worked on the queue and went silent without saying so.",
     .type = DR_METRIC_GAUGE,
 };
 
@@ -256,6 +295,79 @@ static void set_gauges(struct dr_metrics *m, const struct sums *s)
     set_gauge(m, &kept_items, "conflicts", (double)s->conflicts);
 }
 
+/* --- health --------------------------------------------------------------------------------------
+ */
+
+/* Counters may not go down, also when the queue forgets old rollbacks: what is new since the last
+ * scrape is added. */
+static void count_up(struct dr_metrics *m, const struct dr_metric_family *family, uint64_t now,
+                     uint64_t *counted)
+{
+    dr_metric_add(dr_metrics_get(m, family, NULL), now > *counted ? now - *counted : 0);
+    *counted = now;
+}
+
+/* Rollbacks that ended since the last scrape. One that ends in this very millisecond is left for
+ * the next. */
+static enum dr_code see_rollbacks(struct dr_api *api, struct dr_err *err)
+{
+    uint32_t count = 0;
+    dr_wall_ms from = api->counted.ended_at;
+    dr_wall_ms upto = dr_wall_now();
+    struct dr_rollback_run *run = dr_calloc(RUNS_SEEN, sizeof *run);
+    enum dr_code rc = run == NULL ? dr_fail_nomem(err)
+                                  : dr_queue_rollbacks(api->serve->queue, 0, 0, run, RUNS_SEEN,
+                                                       &count, err);
+    for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
+        if (run[i].ended_at >= from && run[i].ended_at < upto && run[i].ended_at != 0) {
+            dr_metric_see(dr_metrics_get(api->metrics, &rollback_seconds, NULL),
+                          (double)run[i].worked_ms / 1000);
+        }
+    }
+    if (rc == DR_OK) {
+        api->counted.ended_at = upto;
+    }
+    dr_free(run);
+    return rc;
+}
+
+static double count_of(const struct dr_health_report *r, const char *type)
+{
+    double count = 0;
+    for (uint32_t i = 0; i < r->count; i++) {
+        if (strcmp(r->finding[i].type, type) == 0) {
+            count += (double)r->finding[i].count;
+        }
+    }
+    return count;
+}
+
+/* From the queue alone: a scrape does not wait for nodes. */
+static enum dr_code set_health(struct dr_api *api, struct dr_err *err)
+{
+    struct dr_health_rules rules;
+    struct dr_health_report r = {0};
+    struct dr_queue_facts all;
+    struct dr_queue *q = api->serve->queue;
+    const struct dr_config *config = api->serve->config;
+    enum dr_code rc = dr_health_rules_of(config == NULL ? NULL : config->json, &rules, err);
+    rules.asks_nodes = false;
+    rc = rc == DR_OK ? dr_health_look(q, NULL, &rules, &r, err) : rc;
+    rc = rc == DR_OK ? dr_queue_numbers(q, r.at, 0, &all, err) : rc;
+    rc = rc == DR_OK ? see_rollbacks(api, err) : rc;
+    if (rc == DR_OK) {
+        count_up(api->metrics, &rollbacks, all.rollbacks, &api->counted.begun);
+        count_up(api->metrics, &rollback_failures, all.rollbacks_failed, &api->counted.failed);
+        set_gauge(api->metrics, &queue_depth, NULL, (double)r.numbers.depth);
+        set_gauge(api->metrics, &failed, NULL, (double)r.numbers.failed_last_hour);
+        set_gauge(api->metrics, &stuck, NULL,
+                  count_of(&r, "stuck_operations") + count_of(&r, "owner_missing"));
+        set_gauge(api->metrics, &dead, NULL, count_of(&r, "dead_workers"));
+    }
+    dr_health_report_fini(&r);
+    return rc;
+}
+
 enum dr_code dr_api_metrics(struct dr_call *c, struct dr_err *err)
 {
     char why[DR_REASON_BYTES];
@@ -268,6 +380,7 @@ enum dr_code dr_api_metrics(struct dr_call *c, struct dr_err *err)
     c->place = DR_AT_DATA;
     (void)pthread_mutex_lock(&api->scrape);
     enum dr_code rc = dr_each_op(api->serve->queue, add_op, s, err);
+    rc = rc == DR_OK ? set_health(api, err) : rc;
     if (rc == DR_OK) {
         set_gauges(api->metrics, s);
         set_gauge(api->metrics, &is_ready_now, NULL, is ? 1 : 0);

@@ -223,9 +223,37 @@ enum dr_code dr_api_stop_op(struct dr_call *c, struct dr_err *err)
     return set_wish(c, now ? DR_WISH_ROLLBACK : DR_WISH_STOP, reason, err);
 }
 
+static enum dr_code rollback_to(struct dr_call *c, int64_t step_id, const char *reason,
+                                struct dr_err *err)
+{
+    c->place = DR_AT_DATA;
+    int64_t begin = dr_mono_us();
+    enum dr_code rc = dr_queue_rollback_to(queue_of(c), c->op_id, step_id, c->who, reason, err);
+    dr_api_count_commit(c->api, begin);
+    rc = rc == DR_OK ? answer_op(c, err) : rc;
+    if (rc == DR_OK) {
+        c->status = MHD_HTTP_ACCEPTED;
+    }
+    return rc;
+}
+
+/* All of it, or with "to_step" what comes behind that step. */
 enum dr_code dr_api_rollback(struct dr_call *c, struct dr_err *err)
 {
-    return wish_of_body(c, DR_WISH_ROLLBACK, err);
+    struct dr_jr r;
+    const char *reason = "";
+    int64_t step_id = 0;
+    if (json_object_get(c->json, "to_step") == NULL) {
+        return wish_of_body(c, DR_WISH_ROLLBACK, err);
+    }
+    dr_jr_init(&r, c->json, "body", err);
+    (void)dr_jr_string(&r, "reason", false, &reason);
+    (void)dr_jr_i64(&r, "to_step", true, 1, INT64_MAX, &step_id);
+    enum dr_code rc = dr_jr_finish(&r);
+    if (rc == DR_OK && strlen(reason) >= DR_REASON_BYTES) {
+        rc = dr_fail(err, DR_INPUT, "body.reason: is longer than %d bytes", DR_REASON_BYTES - 1);
+    }
+    return rc == DR_OK ? rollback_to(c, step_id, reason, err) : rc;
 }
 
 /* Speed is for operators; the number of items that may go is a guard, and guards are for admins. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns the daemon: HTTP beside the pool, and their common end. */
 #include "api/api_private.h"
+#include "verbs/health.h"
 #include "verbs/mirror.h"
 #include "worker/worker.h"
 
@@ -10,18 +11,31 @@ static enum dr_code run_pool(const struct dr_serve *s, struct dr_metrics *m, str
         .queue = s->queue,
         .log = s->log,
         .metrics = m,
+        .world = s->world,
         .threads = s->threads,
         .is_forever = true,
         .ask_stop = s->ask_stop,
     };
     struct dr_mirror *mirror = NULL;
+    struct dr_tender *tender = NULL;
     const struct dr_mirror_config mirrored = {.queue = s->queue, .log = s->log};
+    const struct dr_tender_config tended = {.queue = s->queue,
+                                            .world = s->world,
+                                            .log = s->log,
+                                            .metrics = m,
+                                            .config = s->config == NULL ? NULL : s->config->json,
+                                            .recovers = true};
     if (dr_mirror_start(&mirrored, &mirror, err) != DR_OK) {
         dr_log_err(s->log, DR_LOG_WARN, "nobody keeps status records", err);
         dr_err_clear(err);
     }
+    if (dr_tender_start(&tended, &tender, err) != DR_OK) {
+        dr_log_err(s->log, DR_LOG_WARN, "nobody looks after health, alerts and cleanup", err);
+        dr_err_clear(err);
+    }
     *s->place = DR_AT_DATA;
     enum dr_code rc = dr_pool_run(&pool, err);
+    dr_tender_stop(tender);
     dr_mirror_stop(mirror); /* by now the final states are in the queue */
     if (rc == DR_STOPPED) { /* that is how a daemon ends well */
         dr_err_clear(err);

@@ -394,7 +394,7 @@ enum dr_code dr_table_manticore_create(struct dr_table_list *l, const struct dr_
             dr_table_text(l->plan, "publish %s on %s", v->table, dr_mc_name_of(&w, n)));
     }
     if (!w.is_short) {
-        w.is_short = dr_table_add_catalog(l, v, MAKE_READY, "table_ready", NULL, "table_drop",
+        w.is_short = dr_table_add_catalog(l, v, MAKE_READY, "table_ready", NULL, NULL,
                                           "open the table") == 0;
     }
     return w.is_short ? dr_fail_nomem(err) : DR_OK;

@@ -125,7 +125,7 @@ enum dr_code dr_table_sql_create(struct dr_table_list *l, const struct dr_table_
             is_good = add_ensure(l, v, s, to->holder[s][i], drop_empty_text(p, v, s), 0) > 0;
         }
     }
-    is_good = is_good && dr_table_add_catalog(l, v, STAGE_READY, "table_ready", NULL, "table_drop",
+    is_good = is_good && dr_table_add_catalog(l, v, STAGE_READY, "table_ready", NULL, NULL,
                                               "open the table") > 0;
     return is_good ? DR_OK : dr_fail_nomem(err);
 }

@@ -44,9 +44,8 @@ static enum dr_code batch_copy(struct dr_step_run *run, const struct dr_budget *
     struct dr_copied copied = {0};
     struct dr_lease *l = run->lease;
     enum dr_code rc = run->env->still_mine(run->env->arg, err);
-    rc = rc == DR_OK
-             ? dr_store_copy(run->env->store, l->query, budget, &run->cursor, &copied, err)
-             : rc;
+    rc = rc == DR_OK ? dr_store_copy(run->env->store, l->query, budget, &run->cursor, &copied, err)
+                     : rc;
     if (rc != DR_OK) {
         return rc;
     }

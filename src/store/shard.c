@@ -43,8 +43,8 @@ static bool is_name(const char *text, size_t bytes_max)
 static bool is_uuid_like(const char *text)
 {
     size_t n = 0;
-    while (text != NULL && ((is_letter(text[n]) && text[n] != '_') || is_digit(text[n]) ||
-                            text[n] == '-')) {
+    while (text != NULL &&
+           ((is_letter(text[n]) && text[n] != '_') || is_digit(text[n]) || text[n] == '-')) {
         n++;
     }
     return n > 0 && n <= OWNER_BYTES_MAX && text[n] == '\0';

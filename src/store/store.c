@@ -40,19 +40,18 @@ static const struct dr_store_ops *(*const adapters[])(void) = {
     dr_store_redis_ops,
 #endif
 #ifdef DROVER_STORE_MONGODB
-    dr_store_mongodb_ops,  dr_store_mongodb_srv_ops,
+    dr_store_mongodb_ops,   dr_store_mongodb_srv_ops,
 #endif
 #ifdef DROVER_STORE_MARIADB
-    dr_store_mysql_ops,    dr_store_mariadb_ops,
+    dr_store_mysql_ops,     dr_store_mariadb_ops,
 #endif
 #ifdef DROVER_STORE_POSTGRES
-    dr_store_postgres_ops, dr_store_postgresql_ops,
+    dr_store_postgres_ops,  dr_store_postgresql_ops,
 #endif
 #ifdef DROVER_STORE_MANTICORE
     dr_store_manticore_ops,
 #endif
-    dr_store_fleet_ops,
-    dr_store_memory_ops,
+    dr_store_fleet_ops,     dr_store_memory_ops,
 #ifdef DROVER_FAULTS
     dr_store_fault_ops,
 #endif
@@ -137,8 +136,8 @@ enum dr_code dr_store_open_in(const struct dr_store_world *world, const char *ur
     }
     s->ops = ops;
     s->shown_url = dr_strdup(dr_url_redact(url, shown, sizeof shown));
-    enum dr_code rc = s->shown_url == NULL ? dr_fail_nomem(err)
-                                           : open_impl(world, ops, url, &s->impl, err);
+    enum dr_code rc =
+        s->shown_url == NULL ? dr_fail_nomem(err) : open_impl(world, ops, url, &s->impl, err);
     if (rc != DR_OK) {
         dr_free(s->shown_url);
         dr_free(s);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a handle is: shared by the thick wrappers of store/ (store.c, shard.c), seen by nobody else. */
+/* What a handle is: shared by the thick wrappers of store/ (store.c, shard.c), seen by nobody else.
+ */
 #ifndef DR_STORE_STORE_PRIVATE_H
 #define DR_STORE_STORE_PRIVATE_H
 

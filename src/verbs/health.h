@@ -88,6 +88,9 @@ struct dr_cleanup_ages { /* ms; the requirement's defaults: 1 h, 24 h, 7 d, 30 d
     uint64_t clusters, groups, queue, state;
 };
 void dr_cleanup_ages_default(struct dr_cleanup_ages *a);
+/* The same with what the configuration file's object (may be NULL) says under "tend". */
+DR_MUST enum dr_code dr_cleanup_ages_of(const json_t *config, struct dr_cleanup_ages *out,
+                                        struct dr_err *err);
 /* {"timestamp", "dry_run", "actions_taken": [{"what": "clusters", "cleaned_count", "errors":
  * []}...], "resources_cleaned", "errors": []}. By ownership records, never by name patterns; what a
  * running or paused operation owns stays, whatever its age. Needs the ownership of the folder

@@ -178,6 +178,15 @@ enum dr_code dr_health_rules_of(const json_t *config, struct dr_health_rules *ou
     return DR_OK;
 }
 
+enum dr_code dr_cleanup_ages_of(const json_t *config, struct dr_cleanup_ages *out,
+                                struct dr_err *err)
+{
+    struct tend tend;
+    enum dr_code rc = parse_tend(config, &tend, err);
+    *out = tend.ages;
+    return rc;
+}
+
 enum dr_code dr_tender_check(const json_t *config, struct dr_err *err)
 {
     struct dr_health_rules ignored;

@@ -42,10 +42,10 @@ static DR_UNUSED int start_places(void **state)
     for (int k = 0; k < KINDS; k++) {
         sql_start(&server[k], kind_name[k]);
         admin[k] = sql_open(server[k].admin_url);
-        sql_do(admin[k], k == PG ? "CREATE DATABASE drover_b OWNER drover"
-                                 : "CREATE DATABASE drover_b");
-        sql_do(admin[k], k == PG ? "CREATE DATABASE drover_c OWNER drover"
-                                 : "CREATE DATABASE drover_c");
+        sql_do(admin[k],
+               k == PG ? "CREATE DATABASE drover_b OWNER drover" : "CREATE DATABASE drover_b");
+        sql_do(admin[k],
+               k == PG ? "CREATE DATABASE drover_c OWNER drover" : "CREATE DATABASE drover_c");
         if (k == MARIA) {
             sql_do(admin[k], "GRANT ALL ON drover_b.* TO drover@'%'");
             sql_do(admin[k], "GRANT ALL ON drover_c.* TO drover@'%'");
@@ -102,8 +102,8 @@ static DR_UNUSED uint64_t copy_all(int k, const struct dr_shard_id *id, uint64_t
         uint64_t rows = 0;
         uint64_t bytes = 0;
         assert_true(calls < 10000);
-        MUST(k, dr_shard_copy(store[k][SOURCE], to, 1, id, &b, &cursor, &rows, &bytes, &is_end,
-                              &err));
+        MUST(k,
+             dr_shard_copy(store[k][SOURCE], to, 1, id, &b, &cursor, &rows, &bytes, &is_end, &err));
         if (rows > items) {
             fail_msg("%s: %s: %" PRIu64 " rows behind %.*s", kind_name[k], id->name, rows,
                      (int)cursor.len, (const char *)cursor.data);

@@ -123,14 +123,15 @@ static int kill_on(void *arg)
     uint32_t ms = 20;
     while (!atomic_load(&is_over)) {
         int64_t session[16] = {0};
-        ms = ms * 7 % 389 + 20;
+        ms = ms * 7 % 71 + 10;
         (void)dr_wait_ms(ms, NULL, NULL);
         enum dr_code rc = dr_sqldb_query(
             c,
-            x->k == PG ? "SELECT pid::bigint FROM pg_stat_activity WHERE usename = 'drover' ORDER "
-                         "BY random() LIMIT 1"
-                       : "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'drover' ORDER "
-                         "BY RAND() LIMIT 1",
+            x->k == PG
+                ? "SELECT pid::bigint FROM pg_stat_activity WHERE usename = 'drover' ORDER "
+                  "BY random() LIMIT 1"
+                : "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'drover' ORDER "
+                  "BY RAND() LIMIT 1",
             NULL, 0, take_session, session, NULL);
         for (int i = 0; rc == DR_OK && i < 16 && session[i] != 0; i++) {
             char sql[96];
@@ -171,7 +172,8 @@ static void copy_on(int k, const struct dr_shard_id *id)
     uint64_t n = 0;
     bool is_end = false;
     while (!is_end) {
-        UNTIL_DONE(k, dr_shard_copy(store[k][SOURCE], to, 1, id, &b, &cursor, &n, &n, &is_end, &err));
+        UNTIL_DONE(k,
+                   dr_shard_copy(store[k][SOURCE], to, 1, id, &b, &cursor, &n, &n, &is_end, &err));
     }
 }
 
@@ -221,9 +223,10 @@ static void move_with(int k, bool is_killing)
     assert_non_null(w);
     atomic_store(&is_over, false);
     ensure_both(k, &id, columns);
-    sql_do(db[k][SOURCE], k == PG ? "INSERT INTO users_s0 SELECT g, 'first', 0 FROM "
-                                    "generate_series(1, 3000) g"
-                                  : "INSERT INTO users_s0 SELECT seq, 'first', 0 FROM seq_1_to_3000");
+    sql_do(db[k][SOURCE], k == PG
+                              ? "INSERT INTO users_s0 SELECT g, 'first', 0 FROM "
+                                "generate_series(1, 3000) g"
+                              : "INSERT INTO users_s0 SELECT seq, 'first', 0 FROM seq_1_to_3000");
     if (k == PG) {
         sql_do(db[k][SOURCE], "GRANT ALL ON users_s0 TO PUBLIC");
     }

@@ -14,7 +14,8 @@ static const char *const columns_all[KINDS] = {
     "MEDIUMBLOB, tx LONGTEXT, vb VARBINARY(50), bn BINARY(4), js JSON, u16 VARCHAR(20) CHARACTER "
     "SET utf16, uu UUID, i6 INET6, ge GEOMETRY, gv INT GENERATED ALWAYS AS (y + 1) VIRTUAL, gs INT "
     "GENERATED ALWAYS AS (y * 2) STORED, `select` INT DEFAULT 7, PRIMARY KEY (a, b), UNIQUE (u)",
-    "a bigserial, b text COLLATE \"C\", f real, d double precision, n numeric, by bytea, u uuid, ts "
+    "a bigserial, b text COLLATE \"C\", f real, d double precision, n numeric, by bytea, u uuid, "
+    "ts "
     "timestamptz, tm timestamp, da date, ti interval, j jsonb, js json, ar text[], bo boolean, \"c "
     "?\"\"x\" \"char\", ip inet, bt bit varying, ra int4range, tx text, v varchar(20), c char(5), "
     "idn int GENERATED ALWAYS AS IDENTITY, gs bigint GENERATED ALWAYS AS (a * 2) STORED, dflt int "
@@ -27,8 +28,9 @@ static const char *const rows_all[KINDS][5] = {
      "23:59:59.123456', '2001-01-01 00:00:00.5', '0000-00-00', '-838:59:59', 1999, 'y', 'p,q', "
      "x'00010A0D095C271AFF', 'line\\nline\\ttab\\\\ \\0 \xF0\x9F\x90\x91', x'', x'00', '{\"a\": "
      "[1, \"\\\\n\"]}', 'h\xC3\xA4', UUID(), '2001:db8::1', ST_GeomFromText('POINT(1.5 -2)'))",
-     "INSERT INTO t_all (b) VALUES ('')", "INSERT INTO t_all (b, tx, vb, bl) VALUES ('\\\\N', '', "
-                                          "x'5C4E', '\\\\N')",
+     "INSERT INTO t_all (b) VALUES ('')",
+     "INSERT INTO t_all (b, tx, vb, bl) VALUES ('\\\\N', '', "
+     "x'5C4E', '\\\\N')",
      "INSERT INTO t_all (a, b, f, d, bl, tx) VALUES (0, 'zero', -3.4028234e38, "
      "2.2250738585072014E-308, REPEAT(x'005C0AFF', 700000), REPEAT('\\n\xC3\xA4', 100000))",
      "INSERT INTO t_all (b, f, d, bi, u) VALUES ('\xC3\xA4\xC3\xB6', 16777217, -1e300/3, 0, 0)"},
@@ -117,15 +119,16 @@ static void what_is_not_ours_is_never_touched(void **state)
         GETS(k, dr_shard_fence(s, &other, true, 1000, &err), DR_REFUSED);
         GETS(k, dr_shard_copy(s, to, 1, &other, &b, &cursor, &n, &n, &is_end, &err), DR_REFUSED);
         sql_do(db[k][TARGET], "DROP TABLE t_own");
-        sql_do(db[k][TARGET], "CREATE TABLE t_own (id BIGINT PRIMARY KEY, name VARCHAR(100), n INT)");
+        sql_do(db[k][TARGET],
+               "CREATE TABLE t_own (id BIGINT PRIMARY KEY, name VARCHAR(100), n INT)");
         sql_do(db[k][TARGET], "INSERT INTO t_own VALUES (5, 'keep', 1)");
         sql_do(db[k][SOURCE], "INSERT INTO t_own VALUES (5, 'other', 2)");
         GETS(k, dr_shard_copy(s, to, 1, &id, &b, &cursor, &n, &n, &is_end, &err), DR_REFUSED);
         MUST(k, dr_shard_capture(s, &id, true, &err));
         GETS(k, dr_shard_follow(s, to, 1, &id, &b, &n, &n, &err), DR_REFUSED);
         GETS(k, dr_shard_drop(store[k][TARGET], &id, false, &err), DR_REFUSED);
-        assert_int_equal(sql_number(db[k][TARGET], "SELECT COUNT(*) FROM t_own WHERE name = 'keep'"),
-                         1);
+        assert_int_equal(
+            sql_number(db[k][TARGET], "SELECT COUNT(*) FROM t_own WHERE name = 'keep'"), 1);
         sql_do(db[k][TARGET], "DROP TABLE t_own");
         drop_both(k, &id);
     }
@@ -147,8 +150,9 @@ static void copy_writes_only_into_what_its_operation_made(void **state)
         sql_do(db[k][SOURCE], "INSERT INTO t_op VALUES (1, 'x', 1)");
         GETS(k, dr_shard_copy(store[k][SOURCE], to, 1, &later, &b, &cursor, &n, &n, &is_end, &err),
              DR_REFUSED);
-        GETS(k, dr_shard_copy(store[k][SOURCE], &store[1 - k][TARGET], 1, &id, &b, &cursor, &n, &n,
-                              &is_end, &err),
+        GETS(k,
+             dr_shard_copy(store[k][SOURCE], &store[1 - k][TARGET], 1, &id, &b, &cursor, &n, &n,
+                           &is_end, &err),
              DR_INPUT);
         drop_both(k, &id);
     }
@@ -259,12 +263,12 @@ static void a_fence_gives_up_under_a_long_transaction_and_leaves_nothing(void **
         MUST(k, dr_shard_facts(s, &id, &f, &err));
         assert_false(f.is_fenced);
         sql_do(db[k][SOURCE], "INSERT INTO t_wait VALUES (2, 'free', 1)");
-        assert_int_equal(
-            sql_number(db[k][SOURCE],
-                       k == PG ? "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"
-                               : "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE "
-                                 "TRIGGER_SCHEMA = DATABASE()"),
-            0);
+        assert_int_equal(sql_number(db[k][SOURCE],
+                                    k == PG
+                                        ? "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"
+                                        : "SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE "
+                                          "TRIGGER_SCHEMA = DATABASE()"),
+                         0);
         if (k == MARIA) {
             assert_int_equal(sql_number(db[k][TARGET], "SELECT @@lock_wait_timeout"),
                              sql_number(db[k][SOURCE], "SELECT @@lock_wait_timeout"));
@@ -326,8 +330,8 @@ static const char *const key_columns[] = {
     "a UUID, b INT, v INT, PRIMARY KEY (a)",
 };
 static const char *const key_values[KINDS][5] = {
-    {"CONCAT('K', CHAR(39), '\\\\', n DIV 7, 'ä')", "'2020-01-01' + INTERVAL n SECOND",
-     "n / 16", "'2020-01-01' + INTERVAL n DAY", "UUID()"},
+    {"CONCAT('K', CHAR(39), '\\\\', n DIV 7, 'ä')", "'2020-01-01' + INTERVAL n SECOND", "n / 16",
+     "'2020-01-01' + INTERVAL n DAY", "UUID()"},
     {"'K''\\' || n / 7 || 'ä'", "timestamp '2020-01-01' + n * interval '1 s'", "n / 16.0",
      "date '2020-01-01' + n", "gen_random_uuid()"}};
 
@@ -433,8 +437,9 @@ static void capture_changes_nothing_for_writers(void **state)
     struct dr_shard_id id = id_of("t_auto");
     (void)state;
     for (int k = 0; k < KINDS; k++) {
-        ensure_both(k, &id, k == PG ? "id bigserial PRIMARY KEY, n int"
-                                    : "id BIGINT AUTO_INCREMENT PRIMARY KEY, n INT");
+        ensure_both(k, &id,
+                    k == PG ? "id bigserial PRIMARY KEY, n int"
+                            : "id BIGINT AUTO_INCREMENT PRIMARY KEY, n INT");
         MUST(k, dr_shard_capture(store[k][SOURCE], &id, true, &err));
         for (int i = 0; i < 3; i++) {
             sql_do(db[k][SOURCE], "UPDATE t_auto SET n = 1");
@@ -498,8 +503,8 @@ static void budgets_are_kept_and_several_targets_served(void **state)
         for (int calls = 0; !is_end; calls++) {
             uint64_t rows = 0;
             uint64_t bytes = 0;
-            MUST(k, dr_shard_copy(store[k][SOURCE], to, 2, &id, &b, &cursor, &rows, &bytes,
-                                  &is_end, &err));
+            MUST(k, dr_shard_copy(store[k][SOURCE], to, 2, &id, &b, &cursor, &rows, &bytes, &is_end,
+                                  &err));
             if (bytes > b.bytes_max || calls >= 200) {
                 fail_msg("%s: call %d: %" PRIu64 " rows, %" PRIu64 " bytes", kind_name[k], calls,
                          rows, bytes);

@@ -30,10 +30,12 @@ static const struct dr_shard_id users_s0 = {
 
 /* ---- the catalog ---- */
 
-/* What is told instead of the truth. */
-static _Atomic int catalog_mute;  /* so many changes are done and answered with DR_UNKNOWN */
-static _Atomic int catalog_deaf;  /* so many are not done and answered with DR_UNKNOWN */
-static _Atomic int catalog_wrong; /* so many are refused */
+/* What is told instead of the truth: of changes, and of questions (a switch to where the shard is).
+ */
+static int catalog_mute;   /* so many changes are done and answered with DR_UNKNOWN */
+static int catalog_deaf;   /* so many are not done and answered with DR_UNKNOWN */
+static int catalog_wrong;  /* so many are refused */
+static int catalog_silent; /* so many questions are not answered */
 
 static int lock_catalog(void)
 {
@@ -119,23 +121,15 @@ static enum dr_code apply_entry(json_t *record, const json_t *entry, struct dr_e
     bool is_end = strcmp(op, "table_end") == 0 || strcmp(op, "table_cancel") == 0;
     bool is_drop = strcmp(op, "table_drop") == 0;
     json_object_set_new(record, "state",
-                        json_string(is_end ? "ready" : is_drop ? "dropping" : "changing"));
+                        json_string(is_end    ? "ready"
+                                    : is_drop ? "dropping"
+                                              : "changing"));
     json_object_set_new(record, "operation", json_string(is_end ? "" : OPERATION));
     return DR_OK;
 }
 
-static enum dr_code fake_change(void *arg, const json_t *entry, struct dr_err *e)
+static enum dr_code change_record(const json_t *entry, struct dr_err *e)
 {
-    (void)arg;
-    if (atomic_load(&catalog_deaf) > 0) {
-        atomic_fetch_sub(&catalog_deaf, 1);
-        return dr_fail(e, DR_UNKNOWN, "the catalog is deaf");
-    }
-    if (atomic_load(&catalog_wrong) > 0 &&
-        !json_equal(json_object_get(entry, "from"), json_object_get(entry, "to"))) {
-        atomic_fetch_sub(&catalog_wrong, 1);
-        return dr_fail(e, DR_CONFLICT, "the catalog says no");
-    }
     int fd = lock_catalog();
     json_t *record = load_record();
     enum dr_code rc =
@@ -145,11 +139,34 @@ static enum dr_code fake_change(void *arg, const json_t *entry, struct dr_err *e
     }
     json_decref(record);
     (void)close(fd);
-    if (rc == DR_OK && atomic_load(&catalog_mute) > 0) {
-        atomic_fetch_sub(&catalog_mute, 1);
-        return dr_fail(e, DR_UNKNOWN, "the catalog is mute");
-    }
     return rc;
+}
+
+static bool count_down(int *counter)
+{
+    bool is_on = *counter > 0;
+    *counter -= is_on;
+    return is_on;
+}
+
+static enum dr_code fake_change(void *arg, const json_t *entry, struct dr_err *e)
+{
+    (void)arg;
+    const json_t *from = json_object_get(entry, "from");
+    bool is_question = from != NULL && json_equal(from, json_object_get(entry, "to"));
+    if (is_question) {
+        return count_down(&catalog_silent) ? dr_fail(e, DR_UNKNOWN, "the catalog is silent")
+                                           : change_record(entry, e);
+    }
+    if (count_down(&catalog_deaf)) {
+        return dr_fail(e, DR_UNKNOWN, "the catalog is deaf");
+    }
+    if (count_down(&catalog_wrong)) {
+        return dr_fail(e, DR_CONFLICT, "the catalog says no");
+    }
+    enum dr_code rc = change_record(entry, e);
+    return rc == DR_OK && count_down(&catalog_mute) ? dr_fail(e, DR_UNKNOWN, "the catalog is mute")
+                                                    : rc;
 }
 
 static const struct dr_catalog_port fake_port = {
@@ -191,7 +208,7 @@ static DR_UNUSED void make_world(const char *holders)
     char name[8];
     json_t *nodes = json_array();
     json_t *list = json_array();
-    catalog_mute = catalog_deaf = catalog_wrong = 0;
+    catalog_mute = catalog_deaf = catalog_wrong = catalog_silent = 0;
     dr_fault_arm(NULL);
     for (int i = 0; i < NODES; i++) {
         char url[200];
@@ -291,10 +308,9 @@ static DR_UNUSED uint64_t do_copy(const char *verb, const char *from, const char
     struct dr_cursor *cursor = dr_calloc(1, sizeof *cursor);
     struct dr_copied copied = {0};
     uint64_t rows = 0;
-    struct dr_budget budget = {.items_max = 17, .bytes_max = 1 << 20, .ms_max = 1000};
-    (void)snprintf(text, sizeof text,
-                   "{\"fleet\":\"%s\",\"shard\":%s,\"from\":%s,\"to\":[%s]%s}", verb, SHARD, from,
-                   to, strcmp(verb, "follow") == 0 ? ",\"left_max\":5" : "");
+    struct dr_budget budget = {.items_max = 50, .bytes_max = 1 << 20, .ms_max = 1000};
+    (void)snprintf(text, sizeof text, "{\"fleet\":\"%s\",\"shard\":%s,\"from\":%s,\"to\":[%s]%s}",
+                   verb, SHARD, from, to, strcmp(verb, "follow") == 0 ? ",\"left_max\":5" : "");
     must(dr_store_open_in(&fake_world, "fleet:", &s, &err));
     while (!copied.is_end) {
         must(dr_store_copy(s, text, &budget, cursor, &copied, &err));
@@ -380,7 +396,7 @@ static void *keep_writing(void *arg)
         }
         w->value[slot] = wanted;
         w->acked++;
-        (void)dr_wait_ms(1, NULL, NULL);
+        (void)dr_wait_ms(3, NULL, NULL);
     }
     for (int i = 0; i < NODES; i++) {
         (void)sqlite3_close(db[i]);

@@ -139,7 +139,8 @@ static void what_changes_during_a_copy_is_followed(void **state)
         assert_equal(0, 1);
         must(dr_shard_capture(node[0], &users_s0, false, &err));
         must(dr_shard_capture(node[0], &users_s0, false, &err));
-        assert_int_equal(ask_sql(0, "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"), 0);
+        assert_int_equal(ask_sql(0, "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"),
+                         0);
     }
 }
 
@@ -165,9 +166,9 @@ static void digests_differ_where_a_byte_or_a_type_does(void **state)
 {
     (void)state;
     static const char *const other[] = {
-        "(1, 'a'), (2, 'b')", "(1, 'a'), (2, x'62')", "(1, 'b'), (2, 'a')", "(1, 'a')",
-        "(1, 'a'), (2, NULL)", "(1, 'a'), (2, '')",   "(1, 1), (2, 2)",     "(1, '1'), (2, '2')",
-        "(1, 'a'), (2, 'a')",
+        "(1, 'a'), (2, 'b')", "(1, 'a'), (2, x'62')", "(1, 'b'), (2, 'a')",
+        "(1, 'a')",           "(1, 'a'), (2, NULL)",  "(1, 'a'), (2, '')",
+        "(1, 1), (2, 2)",     "(1, '1'), (2, '2')",   "(1, 'a'), (2, 'a')",
     };
     enum { OTHERS = sizeof other / sizeof other[0] };
     struct dr_shard_digest d[OTHERS];
@@ -347,10 +348,9 @@ static void a_null_key_is_refused_and_not_lost(void **state)
 static void lost_replies_may_be_repeated(void **state)
 {
     (void)state;
-    static const char *const points[] = {"store.sqlite.shard.begun", "store.sqlite.shard.committed",
-                                         "store.sqlite.shard.copy.read",
-                                         "store.sqlite.shard.follow.read",
-                                         "store.sqlite.shard.follow.applied"};
+    static const char *const points[] = {
+        "store.sqlite.shard.begun", "store.sqlite.shard.committed", "store.sqlite.shard.copy.read",
+        "store.sqlite.shard.follow.read", "store.sqlite.shard.follow.applied"};
     for (size_t p = 0; p < sizeof points / sizeof points[0]; p++) {
         for (int n = 1; n <= 12; n++) {
             char spec[80];

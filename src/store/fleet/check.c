@@ -15,8 +15,7 @@ static enum dr_code check_names(const struct fl_command *c, struct dr_err *err)
     size_t bytes = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
     bool is_good = bytes > 0 && name[bytes] == '\0' && bytes <= DR_SHARD_NAME_BYTES_MAX &&
                    strchr("0123456789", name[0]) == NULL && strncmp(name, "drover_", 7) != 0;
-    return is_good ? DR_OK
-                   : dr_fail(err, DR_INPUT, "\"%.64s\" is no name for a shard", name);
+    return is_good ? DR_OK : dr_fail(err, DR_INPUT, "\"%.64s\" is no name for a shard", name);
 }
 
 /* Is what the command works on there? What is gone already need not be undone. */
@@ -153,8 +152,8 @@ enum dr_code fl_check(void *impl, const char *node, const char *text, bool is_no
     enum dr_code rc = fl_command_parse(text, &c, err);
     rc = rc == DR_OK ? check_names(&c, err) : rc;
     if (rc == DR_OK && !fl_is_in_place(&c, node)) {
-        rc = dr_fail(err, DR_INPUT, "\"%s\" does not belong on node %s", fl_what_name(c.what),
-                     node);
+        rc =
+            dr_fail(err, DR_INPUT, "\"%s\" does not belong on node %s", fl_what_name(c.what), node);
     }
     rc = rc == DR_OK && is_now ? check_now(f, &c, node, err) : rc;
     fl_command_fini(&c);

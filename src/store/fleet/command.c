@@ -16,9 +16,9 @@ enum {
     HAS_ENTRY = 1,
     HAS_SHARD = 2,
     HAS_COLUMNS = 4,
-    HAS_MOVE = 8,     /* "from": NODE, "to": [NODES] */
-    HAS_LEFT = 16,    /* "left_max" */
-    HAS_SWITCH = 32,  /* "number", "from": [NODES], "to": [NODES], "fence_ms" */
+    HAS_MOVE = 8,    /* "from": NODE, "to": [NODES] */
+    HAS_LEFT = 16,   /* "left_max" */
+    HAS_SWITCH = 32, /* "number", "from": [NODES], "to": [NODES], "fence_ms" */
     HAS_UNTIL = 64,
     HAS_RETIRE = 128, /* "uncapture", "drop" */
     HAS_EMPTY = 256,  /* "only_empty" */
@@ -106,12 +106,12 @@ static void read_names(struct dr_jr *r, const char *key, bool may_be_empty, stru
     }
     json_array_foreach(list, i, one)
     {
-        const char *name = json_string_value(one);
-        check_node(r, key, name == NULL ? "" : name);
+        const char *name = json_is_string(one) ? json_string_value(one) : "";
+        check_node(r, key, name);
         for (uint32_t k = 0; r->rc == DR_OK && k < out->count; k++) {
             if (strcmp(out->name[k], name) == 0) {
-                r->rc = dr_fail(r->err, DR_INPUT, "command.%s: \"%s\" stands there twice", key,
-                                name);
+                r->rc =
+                    dr_fail(r->err, DR_INPUT, "command.%s: \"%s\" stands there twice", key, name);
             }
         }
         if (r->rc != DR_OK) {
@@ -262,9 +262,8 @@ static enum dr_code drop_empty(struct dr_store *s, const struct fl_command *c, s
     }
     if (rc == DR_OK && facts.exists && facts.rows > 0) {
         enum dr_code undone = dr_shard_fence(s, &c->shard, false, DR_SHARD_FENCE_WAIT_MS, NULL);
-        return dr_fail(err, DR_REFUSED,
-                       "shard %s holds %" PRIu64 " rows%s; use drover table drop", c->shard.name,
-                       facts.rows, undone == DR_OK ? "" : " and is still fenced");
+        return dr_fail(err, DR_REFUSED, "shard %s holds %" PRIu64 " rows%s; use drover table drop",
+                       c->shard.name, facts.rows, undone == DR_OK ? "" : " and is still fenced");
     }
     return rc == DR_OK ? dr_shard_drop(s, &c->shard, false, err) : rc;
 }

@@ -140,8 +140,7 @@ static enum dr_code find_place(struct fl_fleet *f, const struct fl_command *c, e
 static enum dr_code agree(struct turn *t, bool *is_open_out, struct dr_err *err)
 {
     const struct fl_command *c = t->c;
-    json_t *entry =
-        t->is_back ? make_entry(c, &c->to, &c->from) : make_entry(c, &c->from, &c->to);
+    json_t *entry = t->is_back ? make_entry(c, &c->to, &c->from) : make_entry(c, &c->from, &c->to);
     enum place wanted = t->is_back ? PLACE_FROM : PLACE_TO;
     enum place place = wanted;
     enum dr_code rc = entry == NULL ? dr_fail_nomem(err) : DR_UNKNOWN;
@@ -184,8 +183,7 @@ static enum dr_code fence(struct turn *t, const char *node, bool is_on, uint32_t
 {
     struct dr_store *s = NULL;
     enum dr_code rc = open_node(t, node, &s, err);
-    return rc == DR_OK ? fl_note(t->f, node,
-                                 dr_shard_fence(s, &t->c->shard, is_on, wait_ms, err))
+    return rc == DR_OK ? fl_note(t->f, node, dr_shard_fence(s, &t->c->shard, is_on, wait_ms, err))
                        : rc;
 }
 
@@ -295,11 +293,12 @@ static enum dr_code time_left(const struct turn *t, uint32_t *out, struct dr_err
 {
     dr_mono_ms left = t->until - dr_mono_now();
     *out = left > 0 ? (uint32_t)left : 0;
-    return left > 0 ? DR_OK
-                    : dr_fail(err, DR_BUSY,
-                              "shard %s: writes were held for %" PRIu64 " ms and the rest could not "
-                              "be followed in that time; they go on, and this is tried again",
-                              t->c->shard.name, t->c->fence_ms);
+    return left > 0
+               ? DR_OK
+               : dr_fail(err, DR_BUSY,
+                         "shard %s: writes were held for %" PRIu64 " ms and the rest could not "
+                         "be followed in that time; they go on, and this is tried again",
+                         t->c->shard.name, t->c->fence_ms);
 }
 
 static enum dr_code fence_all(struct turn *t, const struct fl_names *names, const char *point,

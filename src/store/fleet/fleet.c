@@ -103,8 +103,7 @@ void fl_forget_record(struct fl_fleet *f)
     f->seen = (struct fl_table){0};
 }
 
-enum dr_code fl_read_record(struct fl_fleet *f, const char *table, json_t **out,
-                            struct dr_err *err)
+enum dr_code fl_read_record(struct fl_fleet *f, const char *table, json_t **out, struct dr_err *err)
 {
     json_t *record = NULL;
     *out = NULL;

@@ -85,7 +85,7 @@ struct fl_command {
     const char *columns, *extra;
     const char *source; /* copy, follow */
     struct fl_names from, to, drop;
-    struct fl_names dead; /* of `from`: known to be gone when the step was planned */
+    struct fl_names dead;  /* of `from`: known to be gone when the step was planned */
     const char *uncapture; /* NULL: none */
     const char *url;       /* clean: of a node that the catalog may not know any more, or NULL */
     const char *command;   /* clean: what cleans up in the words of the node's store, or NULL */

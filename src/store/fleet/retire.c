@@ -101,8 +101,8 @@ enum dr_code fl_retire(struct fl_fleet *f, const struct fl_command *c, struct dr
     rc = rc == DR_OK ? check_retire(record, c, err) : rc;
     if (rc == DR_OK && c->uncapture != NULL) {
         rc = fl_open_node(f, c->shard.table, c->uncapture, &s, err);
-        rc = rc == DR_OK ? fl_note(f, c->uncapture, dr_shard_capture(s, &c->shard, false, err))
-                         : rc;
+        rc =
+            rc == DR_OK ? fl_note(f, c->uncapture, dr_shard_capture(s, &c->shard, false, err)) : rc;
     }
     if (rc == DR_OK && !is_dropping(record, c)) {
         rc = close_logs(f, record, c, err);
@@ -128,10 +128,9 @@ static enum dr_code is_made_by(struct dr_store *s, const struct fl_command *c, b
     *out = false;
     enum dr_code rc = a == NULL ? dr_fail_nomem(err) : dr_shard_records(s, a, &r, &count, err);
     for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
-        *out = *out || (strcmp(r[i].name, c->shard.name) == 0 &&
-                        strcmp(r[i].owner, c->shard.owner) == 0 &&
-                        strcmp(r[i].operation, c->shard.operation) == 0 &&
-                        strcmp(r[i].role, "log") != 0);
+        *out = *out ||
+               (strcmp(r[i].name, c->shard.name) == 0 && strcmp(r[i].owner, c->shard.owner) == 0 &&
+                strcmp(r[i].operation, c->shard.operation) == 0 && strcmp(r[i].role, "log") != 0);
     }
     dr_arena_destroy(a);
     return rc;
@@ -150,8 +149,8 @@ static enum dr_code clean_store(struct dr_store *s, const struct fl_command *c,
         enum dr_code rc = DR_OK;
         if (is_quiet) {
             rc = dr_shard_capture(s, &c->shard, false, err);
-            rc = rc == DR_OK ? dr_shard_fence(s, &c->shard, false, DR_SHARD_FENCE_WAIT_MS, err)
-                             : rc;
+            rc =
+                rc == DR_OK ? dr_shard_fence(s, &c->shard, false, DR_SHARD_FENCE_WAIT_MS, err) : rc;
         }
         return rc;
     }
@@ -179,7 +178,8 @@ static bool is_held_at(const json_t *record, const struct fl_command *c)
     const json_t *one;
     json_array_foreach(json_object_get(record, "nodes"), i, one)
     {
-        if (is_of(one, "url", c->url) && fl_is_holder(record, c->shard.name, fl_text(one, "name"))) {
+        if (is_of(one, "url", c->url) &&
+            fl_is_holder(record, c->shard.name, fl_text(one, "name"))) {
             return true;
         }
     }
@@ -200,11 +200,11 @@ enum dr_code fl_clean(struct fl_fleet *f, const struct fl_command *c, const char
         dr_store_close(s);
     } else if (rc == DR_OK) {
         rc = fl_open_node(f, c->shard.table, node, &s, err);
-        rc = rc == DR_OK ? fl_note(f, node,
-                                   clean_node(c, s, record,
-                                              is_same && fl_is_holder(record, c->shard.name, node),
-                                              err))
-                         : rc;
+        rc = rc == DR_OK
+                 ? fl_note(f, node,
+                           clean_node(c, s, record,
+                                      is_same && fl_is_holder(record, c->shard.name, node), err))
+                 : rc;
     }
     json_decref(record);
     return rc;

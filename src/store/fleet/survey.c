@@ -53,8 +53,8 @@ static void take_uuid(const json_t *from, const char *key, char *out)
 static const char *engine_of(const char *url)
 {
     static const char *const engines[][2] = {
-        {"sqlite:", "sqlite"},       {"mysql:", "mysql"},         {"mariadb:", "mysql"},
-        {"postgres:", "postgres"},   {"postgresql:", "postgres"}, {"manticore:", "manticore"},
+        {"sqlite:", "sqlite"},     {"mysql:", "mysql"},         {"mariadb:", "mysql"},
+        {"postgres:", "postgres"}, {"postgresql:", "postgres"}, {"manticore:", "manticore"},
     };
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
         if (strncmp(url, engines[i][0], strlen(engines[i][0])) == 0) {
@@ -204,8 +204,8 @@ static enum dr_code probe(struct prober *p, const char *name, const char *url, b
     if (is_listed(p->nodes, name)) {
         return dr_fail(err, DR_EXISTS, "table %s has a node %s already", p->table, name);
     }
-    json_t *node = json_pack("{s:s, s:s, s:b, s:[]}", "name", name, "url", url, "is_new", is_new,
-                             "shards");
+    json_t *node =
+        json_pack("{s:s, s:s, s:b, s:[]}", "name", name, "url", url, "is_new", is_new, "shards");
     if (json_array_append_new(p->nodes, node) != 0) {
         return dr_fail_nomem(err);
     }

@@ -24,7 +24,7 @@ struct md_statement {
 struct md_conn {
     MYSQL *mysql;
     bool is_lost;
-    bool is_local_off; /* the server takes no LOAD DATA LOCAL */
+    bool is_local_off;          /* the server takes no LOAD DATA LOCAL */
     char shown[MD_SHOWN_BYTES]; /* where it is connected to, for messages */
     char *database;
     uint64_t tick;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copying a shard in batches of its key's order. The last key of a batch is found first, so that the
- * rows themselves pass through without being looked at. */
+/* Copying a shard in batches of its key's order. The last key of a batch is found first, so that
+ * the rows themselves pass through without being looked at. */
 #include <assert.h>
 #include <string.h>
 
@@ -49,7 +49,8 @@ enum dr_code sh_cursor_write(const struct sh_table *t, char *const *text, struct
         rc = dr_fail_nomem(err);
     }
     if (rc == DR_OK && strlen(out) > DR_CURSOR_BYTES_MAX) {
-        rc = dr_fail(err, DR_UNSUPPORTED, "a key of %s is longer than a cursor can hold", t->quoted);
+        rc =
+            dr_fail(err, DR_UNSUPPORTED, "a key of %s is longer than a cursor can hold", t->quoted);
     }
     if (rc == DR_OK) {
         cursor->len = (uint32_t)strlen(out);
@@ -73,9 +74,8 @@ static enum dr_code take_bound(void *arg, const struct dr_value *v, uint32_t cou
 {
     struct bound *b = arg;
     for (uint32_t i = 0; i < b->t->key_count && i < count; i++) {
-        b->text[i] = v[i].type == DR_V_INT
-                         ? dr_arena_printf(b->t->arena, "%lld", (long long)v[i].i)
-                         : sa_copy(b->t->arena, &v[i]);
+        b->text[i] = v[i].type == DR_V_INT ? dr_arena_printf(b->t->arena, "%lld", (long long)v[i].i)
+                                           : sa_copy(b->t->arena, &v[i]);
         if (b->text[i] == NULL) {
             return dr_fail_nomem(err);
         }
@@ -171,7 +171,7 @@ static enum dr_code pass_batch(struct batch *b, bool is_all_staged, uint64_t byt
 {
     struct sh_move *m = b->m;
     const char *into[DR_SHARD_TARGETS_MAX];
-    bool staged[DR_SHARD_TARGETS_MAX];
+    bool staged[DR_SHARD_TARGETS_MAX] = {false};
     struct dr_str select;
     enum dr_code rc = choose_places(b, is_all_staged, into, staged, err);
     dr_str_init(&select);
@@ -225,9 +225,8 @@ static enum dr_code copy_batch(struct batch *b, const struct dr_budget *budget, 
         uint64_t bytes_max = rows == 1 ? UINT64_MAX : budget->bytes_max;
         *piped = (struct dr_sqldb_piped){0};
         rc = round == 0 ? DR_OK : sh_move_again(b->m, err);
-        rc = rc == DR_OK ? sh_find_bound(b->m->source, &b->m->table,
-                                         b->has_after ? b->after : NULL, rows, b->upto,
-                                         &b->has_upto, err)
+        rc = rc == DR_OK ? sh_find_bound(b->m->source, &b->m->table, b->has_after ? b->after : NULL,
+                                         rows, b->upto, &b->has_upto, err)
                          : rc;
         rc = rc == DR_OK ? make_range(b, err) : rc;
         rc = rc == DR_OK ? pass_batch(b, is_staged, bytes_max, piped, err) : rc;

@@ -9,7 +9,7 @@
 
 #include "store/sql/shard_private.h"
 
-enum { PIECE_ROWS = 500000 };
+enum { PIECE_ROWS = 500000, ARENA_BYTES = 16 * 1024 };
 
 struct sum {
     uint64_t rows;
@@ -95,7 +95,7 @@ enum dr_code sh_digest(void *impl, const struct dr_shard_id *id, struct dr_shard
     char *key[2][SH_KEYS_MAX];
     bool has_upto = true;
     int now = 0;
-    struct dr_arena *a = dr_arena_create(16 * 1024);
+    struct dr_arena *a = dr_arena_create(ARENA_BYTES);
     enum dr_code rc = a == NULL ? dr_fail_nomem(err) : DR_OK;
     rc = rc == DR_OK ? sh_need(s, id, SH_SHARD, false, a, &shard, err) : rc;
     rc = rc == DR_OK ? sh_table_load(s, id->name, a, &t, err) : rc;
@@ -106,8 +106,8 @@ enum dr_code sh_digest(void *impl, const struct dr_shard_id *id, struct dr_shard
     }
     if (rc == DR_OK) {
         out->rows = sum.rows;
-        (void)snprintf(out->text, sizeof out->text, "%016llx%016llx",
-                       (unsigned long long)sum.rows, (unsigned long long)sum.hash);
+        (void)snprintf(out->text, sizeof out->text, "%016llx%016llx", (unsigned long long)sum.rows,
+                       (unsigned long long)sum.hash);
     }
     dr_arena_destroy(a);
     return rc;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Following captured changes: entries are taken by themselves, the rows of their keys are read after
- * that and put in place of what the targets have under these keys; only when the targets have
+/* Following captured changes: entries are taken by themselves, the rows of their keys are read
+ * after that and put in place of what the targets have under these keys; only when the targets have
  * committed are the entries forgotten. Doing it twice does no harm. */
 #include <string.h>
 
@@ -111,10 +111,10 @@ static enum dr_code make_keys_table(struct sh_move *m, struct sa_store *to, stru
                      m->id->name);
     }
     rc = rc == DR_OK && keys.is_short ? dr_fail_nomem(err) : rc;
-    rc = rc == DR_OK ? sh_exec(to->db, NULL, err,
-                               "CREATE TEMPORARY TABLE \"" SH_KEYS "%s\" (%s)%s", m->id->name,
-                               keys.data, to->is_pg ? " ON COMMIT DROP" : " ENGINE=InnoDB")
-                     : rc;
+    rc = rc == DR_OK
+             ? sh_exec(to->db, NULL, err, "CREATE TEMPORARY TABLE \"" SH_KEYS "%s\" (%s)%s",
+                       m->id->name, keys.data, to->is_pg ? " ON COMMIT DROP" : " ENGINE=InnoDB")
+             : rc;
     dr_str_fini(&keys);
     return rc;
 }
@@ -192,16 +192,14 @@ static enum dr_code send_rows(struct taking *x, struct dr_err *err)
     dr_str_addf(&select, " %s %s%s ON ", m->source->is_pg ? "JOIN ONLY" : "STRAIGHT_JOIN",
                 m->table.quoted, m->source->is_pg ? " AS t" : " AS t FORCE INDEX (PRIMARY)");
     for (uint32_t i = 0; i < m->table.key_count; i++) {
-        dr_str_addf(&select, "%st.%s = k.drover_k%u", i > 0 ? " AND " : "",
-                    m->table.key[i]->quoted, i);
+        dr_str_addf(&select, "%st.%s = k.drover_k%u", i > 0 ? " AND " : "", m->table.key[i]->quoted,
+                    i);
     }
     rc = rc == DR_OK && select.is_short ? dr_fail_nomem(err) : rc;
-    rc = rc == DR_OK
-             ? sh_pipe(m, select.data, m->table.columns, into, x->bytes_max, &x->piped, err)
-             : rc;
-    for (uint32_t i = 0; rc == DR_OK && !x->piped.is_over && m->source->is_pg &&
-                         i < m->target_count;
-         i++) {
+    rc = rc == DR_OK ? sh_pipe(m, select.data, m->table.columns, into, x->bytes_max, &x->piped, err)
+                     : rc;
+    for (uint32_t i = 0;
+         rc == DR_OK && !x->piped.is_over && m->source->is_pg && i < m->target_count; i++) {
         rc = sh_stage_apply(m, m->target[i], false, err);
     }
     dr_str_fini(&select);
@@ -274,10 +272,10 @@ enum dr_code sh_follow(void *source, void *const *target, uint32_t target_count,
     rc = rc == DR_OK ? sh_need(s, id, SH_LOGGED, false, m.arena, &log, err) : rc;
     x.log = rc == DR_OK ? log.quoted : "";
     rc = rc == DR_OK ? follow_batch(&x, budget, err) : rc;
-    rc = rc == DR_OK ? sh_number(s->db, &left, err,
-                                 "SELECT COUNT(*) FROM (SELECT 1 FROM %s LIMIT %d) x", x.log,
-                                 LEFT_EXACT_MAX)
-                     : rc;
+    rc = rc == DR_OK
+             ? sh_number(s->db, &left, err, "SELECT COUNT(*) FROM (SELECT 1 FROM %s LIMIT %d) x",
+                         x.log, LEFT_EXACT_MAX)
+             : rc;
     if (rc == DR_OK) {
         *applied_out = x.entries;
         *left_out = (uint64_t)left;

@@ -26,8 +26,8 @@ static const char *const shorts[] = {"char", "varchar", "binary", "varbinary", "
 static const char *const addresses[] = {"uuid", "inet6", "inet4"};
 
 /* How a value is read for the pipe, for a digest, and as text of a cursor. A FLOAT by itself is
- * printed with six digits only; as a DOUBLE with all that it has. Large values go into the digest as
- * their own, for a statement's texts may not be longer than max_allowed_packet. */
+ * printed with six digits only; as a DOUBLE with all that it has. Large values go into the digest
+ * as their own, for a statement's texts may not be longer than max_allowed_packet. */
 static enum dr_code describe(struct sh_table *t, struct sh_column *c, const char *type,
                              const char *charset, const char *collation, struct dr_err *err)
 {
@@ -42,8 +42,8 @@ static enum dr_code describe(struct sh_table *t, struct sh_column *c, const char
         c->select = dr_arena_printf(a, "(%s * 1e0)", q);
         c->digest = dr_arena_printf(a, "IFNULL(%s * 1e0, 'N')", q);
     } else if (IS_IN(type, addresses)) {
-        c->select = dr_arena_printf(a, "CAST(%s AS BINARY(%d))", q,
-                                    strcmp(type, "inet4") == 0 ? 4 : 16);
+        c->select =
+            dr_arena_printf(a, "CAST(%s AS BINARY(%d))", q, strcmp(type, "inet4") == 0 ? 4 : 16);
         c->digest = dr_arena_printf(a, "IFNULL(CAST(%s AS CHAR), 'N')", q);
     } else if (IS_IN(type, integers) || IS_IN(type, times)) {
         c->digest = dr_arena_printf(a, "IFNULL(%s, 'N')", q);
@@ -160,8 +160,8 @@ static void name_trigger(const struct dr_shard_id *id, enum sh_trigger what, int
 {
     char text[2 * SH_NAME_BYTES + 2];
     (void)snprintf(text, sizeof text, "%s %s", id->name, id->operation);
-    (void)snprintf(buf, bytes, "drover_%c%c_%016llx", what == SH_CAPTURE ? 'c' : 'f',
-                   "iud"[event], (unsigned long long)XXH64(text, strlen(text), 0));
+    (void)snprintf(buf, bytes, "drover_%c%c_%016llx", what == SH_CAPTURE ? 'c' : 'f', "iud"[event],
+                   (unsigned long long)XXH64(text, strlen(text), 0));
 }
 
 static void add_log_insert(struct dr_str *to, const char *log, const struct sh_table *t,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making, capturing, fencing, holding and dropping a shard's table. PostgreSQL does each in one
- * transaction. MariaDB commits at every DDL: there the record comes first and each step may be found
- * half done by the next call, which goes on. */
+ * transaction. MariaDB commits at every DDL: there the record comes first and each step may be
+ * found half done by the next call, which goes on. */
 #include <stdio.h>
 #include <string.h>
 
@@ -75,8 +75,8 @@ static enum dr_code create_table(struct sa_store *s, const struct dr_shard_id *i
     }
     dr_str_addc(&sql, ' ');
     add_users_text(&sql, s, extra);
-    enum dr_code rc = sql.is_short ? dr_fail_nomem(err)
-                                   : dr_sqldb_exec(s->db, sql.data, NULL, 0, &affected, err);
+    enum dr_code rc =
+        sql.is_short ? dr_fail_nomem(err) : dr_sqldb_exec(s->db, sql.data, NULL, 0, &affected, err);
     dr_str_fini(&sql);
     if (rc == DR_OK && s->is_pg) {
         rc = sh_exec(s->db, NULL, err, "COMMENT ON TABLE %s IS '" SH_STAMP "%s'", t->quoted,
@@ -196,9 +196,8 @@ enum dr_code sh_trigger_set(struct sa_store *s, const struct dr_shard_id *id, co
                             enum sh_trigger what, bool is_on, const struct sh_table *t,
                             uint32_t wait_ms, struct dr_err *err)
 {
-    enum dr_code rc = s->is_pg
-                          ? sh_trigger_set_postgres(s, id, table, what, is_on, t, wait_ms, err)
-                          : sh_trigger_set_mariadb(s, id, table, what, is_on, t, wait_ms, err);
+    enum dr_code rc = s->is_pg ? sh_trigger_set_postgres(s, id, table, what, is_on, t, wait_ms, err)
+                               : sh_trigger_set_mariadb(s, id, table, what, is_on, t, wait_ms, err);
     if (rc == DR_BUSY) {
         dr_wrap(err, "transactions that use %s did not end within %u ms; nothing is changed", table,
                 wait_ms);
@@ -237,8 +236,8 @@ static enum dr_code create_log(struct sa_store *s, const struct dr_shard_id *id,
     return rc;
 }
 
-static enum dr_code capture_on(struct sa_store *s, const struct dr_shard_id *id,
-                               struct dr_arena *a, struct dr_err *err)
+static enum dr_code capture_on(struct sa_store *s, const struct dr_shard_id *id, struct dr_arena *a,
+                               struct dr_err *err)
 {
     struct sh_thing shard;
     struct sh_thing log;
@@ -435,19 +434,19 @@ static enum dr_code count_rows(struct sa_store *s, const struct sh_thing *t, str
     int64_t estimate = 0;
     const char *schema = sh_literal(s, a, s->info->schema);
     const char *place = sh_literal(s, a, t->quoted);
-    enum dr_code rc = schema == NULL || place == NULL
-                          ? dr_fail_nomem(err)
-                          : sh_number(s->db, &rows, err,
-                                      "SELECT COUNT(*) FROM (SELECT 1 FROM %s LIMIT %d) x",
-                                      t->quoted, ROWS_EXACT_MAX + 1);
+    enum dr_code rc =
+        schema == NULL || place == NULL
+            ? dr_fail_nomem(err)
+            : sh_number(s->db, &rows, err, "SELECT COUNT(*) FROM (SELECT 1 FROM %s LIMIT %d) x",
+                        t->quoted, ROWS_EXACT_MAX + 1);
     if (rc == DR_OK && s->is_pg) {
-        rc = sh_number(s->db, &bytes, err, "SELECT pg_catalog.pg_total_relation_size(%s)",
-                       place);
-        rc = rc == DR_OK ? sh_number(s->db, &estimate, err,
-                                     "SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = "
-                                     "%s::regclass",
-                                     place)
-                         : rc;
+        rc = sh_number(s->db, &bytes, err, "SELECT pg_catalog.pg_total_relation_size(%s)", place);
+        rc = rc == DR_OK
+                 ? sh_number(s->db, &estimate, err,
+                             "SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = "
+                             "%s::regclass",
+                             place)
+                 : rc;
     } else if (rc == DR_OK) {
         rc = sh_number(s->db, &bytes, err,
                        "SELECT CAST(DATA_LENGTH + INDEX_LENGTH AS SIGNED) FROM "

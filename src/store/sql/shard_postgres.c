@@ -91,8 +91,8 @@ enum dr_code sh_load_postgres(struct sa_store *s, const char *table, struct sh_t
                    schema, name);
 }
 
-enum dr_code sh_flaw_postgres(struct sa_store *s, const char *table, struct dr_arena *a,
-                              char **out, struct dr_err *err)
+enum dr_code sh_flaw_postgres(struct sa_store *s, const char *table, struct dr_arena *a, char **out,
+                              struct dr_err *err)
 {
     const char *schema = sh_literal(s, a, s->info->schema);
     const char *name = sh_literal(s, a, table);
@@ -106,12 +106,14 @@ enum dr_code sh_flaw_postgres(struct sa_store *s, const char *table, struct dr_a
         "(SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal) THEN "
         "'it has triggers' WHEN EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = "
         "c.oid OR h.inhparent = c.oid) THEN 'it inherits' WHEN EXISTS (SELECT FROM "
-        "pg_catalog.pg_constraint x WHERE (x.conrelid = c.oid OR x.confrelid = c.oid) AND x.contype "
+        "pg_catalog.pg_constraint x WHERE (x.conrelid = c.oid OR x.confrelid = c.oid) AND "
+        "x.contype "
         "= 'f') THEN 'it has a foreign key' WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint x "
         "WHERE x.conrelid = c.oid AND x.contype = 'x') THEN 'it has an exclusion constraint' WHEN "
         "EXISTS (SELECT FROM pg_catalog.pg_constraint x WHERE x.conrelid = c.oid AND "
         "x.condeferrable) THEN 'it has a deferrable constraint' WHEN NOT EXISTS (SELECT FROM "
-        "pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) THEN 'it has no primary "
+        "pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) THEN 'it has no "
+        "primary "
         "key' END FROM pg_catalog.pg_class c WHERE c.oid = " RELATION,
         schema, name);
 }
@@ -205,9 +207,9 @@ static enum dr_code make_triggers(struct sa_store *s, const struct dr_shard_id *
     enum dr_code rc = function == NULL ? dr_fail_nomem(err) : DR_OK;
     rc = rc == DR_OK ? sh_exec(s->db, NULL, err, "DROP TRIGGER IF EXISTS %s ON %s", name, place)
                      : rc;
-    rc = rc == DR_OK ? sh_exec(s->db, NULL, err, "DROP TRIGGER IF EXISTS %s_truncate ON %s", name,
-                               place)
-                     : rc;
+    rc = rc == DR_OK
+             ? sh_exec(s->db, NULL, err, "DROP TRIGGER IF EXISTS %s_truncate ON %s", name, place)
+             : rc;
     rc = rc == DR_OK ? sh_exec(s->db, NULL, err,
                                "CREATE TRIGGER %s %s INSERT OR UPDATE OR DELETE ON %s FOR EACH "
                                "ROW EXECUTE FUNCTION %s()",
@@ -233,9 +235,9 @@ enum dr_code sh_trigger_set_postgres(struct sa_store *s, const struct dr_shard_i
     char *place = a == NULL ? NULL : sh_place(s, a, "", table);
     enum dr_code rc = place == NULL ? dr_fail_nomem(err) : DR_OK;
     /* One lock for all that follows, taken within the time or not at all. */
-    rc = rc == DR_OK ? sh_exec(s->db, NULL, err, "SET LOCAL lock_timeout = %u",
-                               wait_ms == 0 ? 1 : wait_ms)
-                     : rc;
+    rc = rc == DR_OK
+             ? sh_exec(s->db, NULL, err, "SET LOCAL lock_timeout = %u", wait_ms == 0 ? 1 : wait_ms)
+             : rc;
     rc = rc == DR_OK ? sh_exec(s->db, NULL, err, "LOCK TABLE ONLY %s IN %s MODE", place,
                                is_on ? "SHARE ROW EXCLUSIVE" : "ACCESS EXCLUSIVE")
                      : rc;
@@ -261,15 +263,16 @@ enum dr_code sh_functions_drop(struct sa_store *s, const struct dr_shard_id *id,
     for (size_t i = 0; rc == DR_OK && i < 2; i++) {
         int64_t unused = 0;
         char *function = sh_place(s, a, function_of[i], id->name);
-        rc = function == NULL
-                 ? dr_fail_nomem(err)
-                 : sh_number(s->db, &unused, err,
-                             "SELECT count(*) FROM pg_catalog.pg_proc p JOIN "
-                             "pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = "
-                             "%s AND p.proname = '%s%s' AND strpos(p.prosrc, '" SH_STAMP
-                             "%s') > 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE "
-                             "g.tgfoid = p.oid)",
-                             schema, function_of[i], id->name, id->owner);
+        rc =
+            function == NULL
+                ? dr_fail_nomem(err)
+                : sh_number(s->db, &unused, err,
+                            "SELECT count(*) FROM pg_catalog.pg_proc p JOIN "
+                            "pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = "
+                            "%s AND p.proname = '%s%s' AND strpos(p.prosrc, '" SH_STAMP
+                            "%s') > 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE "
+                            "g.tgfoid = p.oid)",
+                            schema, function_of[i], id->name, id->owner);
         if (rc == DR_OK && unused > 0) {
             rc = sh_exec(s->db, NULL, err, "DROP FUNCTION IF EXISTS %s()", function);
         }

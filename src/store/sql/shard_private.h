@@ -13,7 +13,7 @@
 #define SH_KEYS "drover_keys_"   /* temporary */
 #define SH_ROWS "drover_rows_"   /* temporary */
 #define SH_TAKEN "drover_taken_" /* temporary */
-#define SH_STAMP "drover:"       /* and the owner: the comment of every table that drover has made */
+#define SH_STAMP "drover:" /* and the owner: the comment of every table that drover has made */
 #define SH_REFUSAL "drover: shard moved, ask the catalog"
 
 enum { SH_NAME_BYTES = 64, SH_KEYS_MAX = 16 };
@@ -104,8 +104,8 @@ enum dr_code sh_load_postgres(struct sa_store *s, const char *table, struct sh_t
 enum dr_code sh_load_mariadb(struct sa_store *s, const char *table, struct sh_table *t,
                              struct dr_err *err);
 /* Why a table cannot be a shard; NULL: it can. */
-enum dr_code sh_flaw_postgres(struct sa_store *s, const char *table, struct dr_arena *a,
-                              char **out, struct dr_err *err);
+enum dr_code sh_flaw_postgres(struct sa_store *s, const char *table, struct dr_arena *a, char **out,
+                              struct dr_err *err);
 enum dr_code sh_flaw_mariadb(struct sa_store *s, const char *table, struct dr_arena *a, char **out,
                              struct dr_err *err);
 /* `t` has the keys in question: "prefix.a = other.a AND ..." */
@@ -130,8 +130,7 @@ enum dr_code sh_trigger_set(struct sa_store *s, const struct dr_shard_id *id, co
                             uint32_t wait_ms, struct dr_err *err);
 enum dr_code sh_trigger_set_mariadb(struct sa_store *s, const struct dr_shard_id *id,
                                     const char *table, enum sh_trigger what, bool is_on,
-                                    const struct sh_table *t, uint32_t wait_ms,
-                                    struct dr_err *err);
+                                    const struct sh_table *t, uint32_t wait_ms, struct dr_err *err);
 enum dr_code sh_trigger_set_postgres(struct sa_store *s, const struct dr_shard_id *id,
                                      const char *table, enum sh_trigger what, bool is_on,
                                      const struct sh_table *t, uint32_t wait_ms,
@@ -147,9 +146,9 @@ struct sh_move {
     uint32_t target_count;
     const struct dr_shard_id *id;
     struct dr_arena *arena;
-    struct sh_table table;   /* of the source */
-    struct sh_thing shard;   /* at the source */
-    const char *operation;   /* the targets' records have to name it; NULL: any */
+    struct sh_table table; /* of the source */
+    struct sh_thing shard; /* at the source */
+    const char *operation; /* the targets' records have to name it; NULL: any */
 };
 /* Facts of the source, then a transaction on each target, which is locked and let through its
  * fence. */
@@ -192,11 +191,11 @@ enum dr_code sh_facts(void *impl, const struct dr_shard_id *id, struct dr_shard_
 /* Text of the cursor's keys, and back. *found_out false: the start. */
 enum dr_code sh_cursor_read(const struct dr_cursor *cursor, const struct sh_table *t,
                             char **text_out, bool *found_out, struct dr_err *err);
-enum dr_code sh_cursor_write(const struct sh_table *t, char *const *text,
-                             struct dr_cursor *cursor, struct dr_err *err);
-/* The key of the rows_max-th row behind `after` (NULL: of all); *found_out false: there are fewer. */
+enum dr_code sh_cursor_write(const struct sh_table *t, char *const *text, struct dr_cursor *cursor,
+                             struct dr_err *err);
+/* The key of the rows_max-th row behind `after` (NULL: of all); *found_out false: there are fewer.
+ */
 enum dr_code sh_find_bound(struct sa_store *s, const struct sh_table *t, char *const *after,
-                           uint64_t rows_max, char **text_out, bool *found_out,
-                           struct dr_err *err);
+                           uint64_t rows_max, char **text_out, bool *found_out, struct dr_err *err);
 
 #endif

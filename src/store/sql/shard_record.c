@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns the node's table "drover_shards": what was made here, for whom. A name proves nothing: a
- * table is ours when it is on record by the same owner AND its comment says so, too, for a record is
- * written before its thing and may outlive it. */
+ * table is ours when it is on record by the same owner AND its comment says so, too, for a record
+ * is written before its thing and may outlive it. */
 #include <string.h>
 
 #include "store/sql/shard_private.h"

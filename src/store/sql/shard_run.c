@@ -12,6 +12,7 @@ static char *print_statement(const char *fmt, va_list ap)
     char *text = NULL;
     va_list again;
     va_copy(again, ap);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): begun by the caller */
     int n = vsnprintf(NULL, 0, fmt, again);
     va_end(again);
     if (n >= 0 && (text = dr_malloc((size_t)n + 1)) != NULL) {

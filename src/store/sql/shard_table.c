@@ -114,11 +114,10 @@ void sh_add_keys(struct dr_str *to, const struct sh_table *t, const char *prefix
 
 /* What comes out of a cursor goes into a statement: only what can be such a value does. */
 static enum dr_code add_key_literal(struct dr_str *to, const struct sa_store *s,
-                                    const struct sh_column *c, const char *text,
-                                    struct dr_err *err)
+                                    const struct sh_column *c, const char *text, struct dr_err *err)
 {
-    static const char *const allowed[] = {[SH_PLAIN] = "0123456789+-.eE",
-                                          [SH_HEX] = "0123456789ABCDEF"};
+    static const char *const allowed[] = {
+        [SH_PLAIN] = "0123456789+-.eE", [SH_HEX] = "0123456789ABCDEF"};
     if (c->kind != SH_QUOTED) {
         if (text[strspn(text, allowed[c->kind])] != '\0' || (c->kind == SH_PLAIN && !*text)) {
             return dr_fail(err, DR_CORRUPT, "the cursor holds no value of column %s", c->quoted);

@@ -7,6 +7,8 @@
 
 #include "store/sql/shard_private.h"
 
+enum { ARENA_BYTES = 64 * 1024 };
+
 static enum dr_code begin_target(struct sh_move *m, struct sa_store *to, struct dr_err *err)
 {
     struct sh_thing t;
@@ -26,11 +28,11 @@ static enum dr_code begin_target(struct sh_move *m, struct sa_store *to, struct 
         return dr_fail(err, DR_CONFLICT, "target %s is made of other columns than the source",
                        t.quoted);
     }
-    return to->is_pg
-               ? sh_number(to->db, &unused, err, "SELECT 1 FROM (SELECT set_config('drover.pass', "
-                                                 "'%s', true)) x",
-                           m->id->owner)
-               : sh_exec(to->db, NULL, err, "SET @drover_pass = '%s'", m->id->owner);
+    return to->is_pg ? sh_number(to->db, &unused, err,
+                                 "SELECT 1 FROM (SELECT set_config('drover.pass', "
+                                 "'%s', true)) x",
+                                 m->id->owner)
+                     : sh_exec(to->db, NULL, err, "SET @drover_pass = '%s'", m->id->owner);
 }
 
 static enum dr_code begin_targets(struct sh_move *m, struct dr_err *err)
@@ -49,7 +51,7 @@ enum dr_code sh_move_begin(struct sh_move *m, void *source, void *const *target,
     *m = (struct sh_move){.source = source,
                           .target_count = target_count,
                           .id = id,
-                          .arena = dr_arena_create(64 * 1024),
+                          .arena = dr_arena_create(ARENA_BYTES),
                           .operation = is_copy ? id->operation : NULL};
     assert(target_count <= DR_SHARD_TARGETS_MAX);
     for (uint32_t i = 0; i < target_count; i++) {
@@ -224,9 +226,8 @@ enum dr_code sh_stage_apply(struct sh_move *m, struct sa_store *to, bool is_own_
     sh_add_join(&join, &m->table, "t", "k");
     enum dr_code rc = place == NULL || join.is_short ? dr_fail_nomem(err) : DR_OK;
     /* Without its size the planner would read the whole target for each handful of rows. */
-    rc = rc == DR_OK
-             ? sh_exec(to->db, NULL, err, "ANALYZE pg_temp.\"" SH_ROWS "%s\"", m->id->name)
-             : rc;
+    rc = rc == DR_OK ? sh_exec(to->db, NULL, err, "ANALYZE pg_temp.\"" SH_ROWS "%s\"", m->id->name)
+                     : rc;
     if (rc == DR_OK) {
         rc = sh_exec(to->db, NULL, err, "DELETE FROM %s t USING pg_temp.\"%s%s\" k WHERE %s", place,
                      is_own_keys ? SH_ROWS : SH_KEYS, m->id->name, join.data);
@@ -240,9 +241,9 @@ enum dr_code sh_stage_apply(struct sh_move *m, struct sa_store *to, bool is_own_
                      "pg_temp.\"" SH_ROWS "%s\"",
                      place, m->table.columns, m->table.columns, m->id->name);
     }
-    rc = rc == DR_OK ? sh_exec(to->db, NULL, err, "DROP TABLE pg_temp.\"" SH_ROWS "%s\"",
-                               m->id->name)
-                     : rc;
+    rc = rc == DR_OK
+             ? sh_exec(to->db, NULL, err, "DROP TABLE pg_temp.\"" SH_ROWS "%s\"", m->id->name)
+             : rc;
     dr_str_fini(&join);
     return rc;
 }

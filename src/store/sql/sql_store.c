@@ -174,7 +174,8 @@ static enum dr_code read_epoch(void *impl, const char *collection, uint64_t *epo
     return sa_epoch_now(impl, collection, epoch_out, err);
 }
 
-/* Two tables of one content: that source and target of a move are of one dialect is told by them. */
+/* Two tables of one content: that source and target of a move are of one dialect is told by them.
+ */
 #define SHARD_OPS                                                                                  \
     {                                                                                              \
         .ensure = sh_ensure, .drop = sh_drop, .capture = sh_capture, .fence = sh_fence,            \
@@ -185,7 +186,7 @@ static enum dr_code read_epoch(void *impl, const char *collection, uint64_t *epo
 static const struct dr_shard_ops shards_mariadb = SHARD_OPS;
 static const struct dr_shard_ops shards_postgres = SHARD_OPS;
 
-#define OPS(name, shard_ops)                                                                                  \
+#define OPS(name, shard_ops)                                                                       \
     {                                                                                              \
         .scheme = (name),                                                                          \
         .can = DR_CAN_INDEX | DR_CAN_SCAN | DR_CAN_TEMP_INDEX | DR_CAN_COMMAND | DR_CAN_RESTORE |  \
@@ -193,7 +194,7 @@ static const struct dr_shard_ops shards_postgres = SHARD_OPS;
         .open = open_store, .close = close_store, .survey = sa_survey, .epoch = read_epoch,        \
         .health = sa_health, .count = sa_count, .scan = sa_scan, .erase = sa_erase,                \
         .probe = sa_probe, .restore = sa_restore, .command = sa_command,                           \
-        .survey_spec = sa_survey_spec, .shard = (shard_ops),                                        \
+        .survey_spec = sa_survey_spec, .shard = (shard_ops),                                       \
     }
 
 const struct dr_store_ops *dr_store_mysql_ops(void)

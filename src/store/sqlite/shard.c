@@ -2,6 +2,7 @@
 /* Owns what drover makes for shards in a plain file and the records of it: making, dropping,
  * holding, facts. Who may touch what is decided by the records alone, never by names. Logs and
  * fences are in shard_capture.c, moving rows in shard_copy.c. */
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -151,6 +152,7 @@ enum dr_code sqs_begin_write(void *impl, const struct dr_shard_id *id, bool with
     enum dr_code rc = start(impl, id, x, err);
     rc = rc == DR_OK ? sq_begin_write(x->n, err) : rc;
     if (rc == DR_OK) {
+        assert(x->n != NULL);
         x->n->writes++;
         rc = dr_fault_pass("store.sqlite.shard.begun", err);
     }
@@ -274,10 +276,11 @@ static enum dr_code check_made(struct sqs *x, struct dr_err *err)
 {
     int64_t keys = 0;
     int64_t references = 0;
-    enum dr_code rc = ask_int(
-        x, dr_arena_printf(x->a, "SELECT count(*) FROM pragma_table_xinfo('%s') WHERE pk > 0",
-                           x->id->name),
-        &keys, err);
+    enum dr_code rc =
+        ask_int(x,
+                dr_arena_printf(x->a, "SELECT count(*) FROM pragma_table_xinfo('%s') WHERE pk > 0",
+                                x->id->name),
+                &keys, err);
     rc = rc == DR_OK
              ? ask_int(x,
                        dr_arena_printf(x->a, "SELECT count(*) FROM pragma_foreign_key_list('%s')",
@@ -323,7 +326,7 @@ static enum dr_code make(struct sqs *x, const char *columns, const char *extra, 
 }
 
 enum dr_code sqs_ensure(void *impl, const struct dr_shard_id *id, const char *columns,
-                           const char *extra, struct dr_err *err)
+                        const char *extra, struct dr_err *err)
 {
     struct sqs x;
     enum dr_code rc = sqs_begin_write(impl, id, true, &x, err);
@@ -441,8 +444,7 @@ static enum dr_code tell(struct sqs *x, struct dr_shard_facts *out, struct dr_er
     }
     *out = (struct dr_shard_facts){
         .exists = x->has_table,
-        .is_owned = x->in_use.is_there ? x->in_use.is_ours
-                                       : !x->has_table && x->out_of_use.is_ours,
+        .is_owned = x->in_use.is_there ? x->in_use.is_ours : !x->has_table && x->out_of_use.is_ours,
         .is_captured = x->is_captured,
         .is_fenced = x->is_fenced,
         .is_held = x->has_held,
@@ -453,7 +455,7 @@ static enum dr_code tell(struct sqs *x, struct dr_shard_facts *out, struct dr_er
 }
 
 enum dr_code sqs_facts(void *impl, const struct dr_shard_id *id, struct dr_shard_facts *out,
-                          struct dr_err *err)
+                       struct dr_err *err)
 {
     struct sqs x;
     enum dr_code rc = sqs_begin_read(impl, id, &x, err);
@@ -480,16 +482,15 @@ static enum dr_code list_records(struct sq_node *n, struct dr_arena *a,
     sqlite3_stmt *st = NULL;
     bool is_row = false;
     int64_t room = 0;
-    enum dr_code rc =
-        dr_sql_int(&n->sql, "SELECT count(*) FROM pragma_table_info('drover_shards')", 0, &room,
-                   err);
+    enum dr_code rc = dr_sql_int(&n->sql, "SELECT count(*) FROM pragma_table_info('drover_shards')",
+                                 0, &room, err);
     if (rc != DR_OK || room == 0) {
         return rc;
     }
     rc = dr_sql_int(&n->sql, "SELECT count(*) FROM drover_shards", 0, &room, err);
     room = room > RECORDS_MAX ? RECORDS_MAX : room;
-    struct dr_shard_record *r = rc == DR_OK ? dr_arena_alloc(a, ((size_t)room + 1) * sizeof *r)
-                                            : NULL;
+    struct dr_shard_record *r =
+        rc == DR_OK ? dr_arena_alloc(a, ((size_t)room + 1) * sizeof *r) : NULL;
     rc = rc == DR_OK && r == NULL ? dr_fail_nomem(err) : rc;
     rc = rc == DR_OK
              ? sq_prepare(n,
@@ -515,7 +516,7 @@ static enum dr_code list_records(struct sq_node *n, struct dr_arena *a,
 }
 
 enum dr_code sqs_records(void *impl, struct dr_arena *a, struct dr_shard_record **out,
-                            uint32_t *count_out, struct dr_err *err)
+                         uint32_t *count_out, struct dr_err *err)
 {
     struct sq_store *s = impl;
     struct sq_node *n = NULL;

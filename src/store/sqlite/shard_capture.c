@@ -212,6 +212,31 @@ static enum dr_code stop_fence(struct sqs *x, struct dr_err *err)
     return rc == DR_OK ? drop_fence(x, err) : rc;
 }
 
+/* Taking a fence down that is not up must not wait for whoever kept it from being put up. */
+static enum dr_code look_for_fence(void *impl, const struct dr_shard_id *id, bool *is_up,
+                                   struct dr_err *err)
+{
+    struct sqs x;
+    enum dr_code rc = sqs_begin_read(impl, id, &x, err);
+    if (rc != DR_OK) {
+        return rc;
+    }
+    *is_up = x.is_fenced;
+    (void)sqs_end(&x, DR_STOPPED, NULL);
+    return DR_OK;
+}
+
+static void set_wait(struct sq_store *s, dr_mono_ms ms)
+{
+    for (uint32_t i = 0; i < s->node_count; i++) {
+        if (s->node[i]->sql.db != NULL) {
+            (void)sqlite3_busy_timeout(s->node[i]->sql.db, ms > INT32_MAX ? INT32_MAX
+                                                           : ms > 0       ? (int)ms
+                                                                          : 1);
+        }
+    }
+}
+
 /* The write lock is waited for no longer than `wait_ms`, nor is the end of readers in the way of
  * the commit. */
 enum dr_code sqs_fence(void *impl, const struct dr_shard_id *id, bool is_on, uint32_t wait_ms,
@@ -219,25 +244,18 @@ enum dr_code sqs_fence(void *impl, const struct dr_shard_id *id, bool is_on, uin
 {
     struct sqs x;
     struct sq_store *s = impl;
-    struct sq_node *n = NULL;
-    enum dr_code rc = s->is_plain ? sq_node_find(s, "main", &n, err) : DR_OK;
-    if (rc != DR_OK) {
+    bool is_up = false;
+    dr_mono_ms until = dr_mono_now() + wait_ms;
+    enum dr_code rc = look_for_fence(impl, id, &is_up, err);
+    if (rc != DR_OK || (!is_on && !is_up)) {
         return rc;
     }
-    dr_mono_ms until = dr_mono_now() + wait_ms;
-    if (n != NULL && is_on) {
-        (void)sqlite3_busy_timeout(n->sql.db, wait_ms > INT32_MAX ? INT32_MAX : (int)wait_ms);
-    }
+    set_wait(s, wait_ms);
     rc = sqs_begin_write(impl, id, is_on, &x, err);
-    if (rc == DR_OK && is_on) {
-        dr_mono_ms left = until - dr_mono_now();
-        (void)sqlite3_busy_timeout(n->sql.db, left > 0 ? (int)left : 1);
-    }
     if (rc == DR_OK) {
+        set_wait(s, until - dr_mono_now());
         rc = sqs_end(&x, is_on ? make_fence(&x, err) : stop_fence(&x, err), err);
     }
-    if (n != NULL) {
-        (void)sqlite3_busy_timeout(n->sql.db, SQ_BUSY_MS);
-    }
+    set_wait(s, SQ_BUSY_MS);
     return rc;
 }

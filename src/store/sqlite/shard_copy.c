@@ -35,8 +35,8 @@ static enum dr_code read_key(struct sq_node *n, const struct sq_table *t, struct
 {
     sqlite3_stmt *st = NULL;
     bool is_row = false;
-    enum dr_code rc = sq_prepare(
-        n, "SELECT name FROM pragma_table_xinfo(?) WHERE pk > 0 ORDER BY pk", &st, err);
+    enum dr_code rc =
+        sq_prepare(n, "SELECT name FROM pragma_table_xinfo(?) WHERE pk > 0 ORDER BY pk", &st, err);
     if (rc == DR_OK) {
         (void)sqlite3_bind_text(st, 1, t->name, -1, SQLITE_STATIC);
     }
@@ -121,8 +121,8 @@ static enum dr_code prepare_put(struct side *to, const struct sqs_shape *shape, 
     dr_str_addf(&text, "REPLACE INTO \"%s\"(%s) VALUES(", name, shape->columns);
     add_marks(&text, shape->column_count);
     dr_str_addc(&text, ')');
-    enum dr_code rc = text.is_short ? dr_fail_nomem(err)
-                                    : sq_prepare(to->x.n, dr_str_text(&text), &to->put, err);
+    enum dr_code rc =
+        text.is_short ? dr_fail_nomem(err) : sq_prepare(to->x.n, dr_str_text(&text), &to->put, err);
     dr_str_clear(&text);
     dr_str_addf(&text, "DELETE FROM \"%s\" WHERE ", name);
     for (uint32_t i = 0; i < shape->key_count; i++) {
@@ -150,7 +150,8 @@ static enum dr_code open_side(struct side *to, void *impl, const struct dr_shard
     if (rc == DR_OK && name == to->x.held) {
         rc = dr_fail(err, DR_REFUSED, "%s: \"%s\" is held out of use", to->x.n->path, id->name);
     }
-    /* A copy may bring rows that are older than what is there: not to a shard that is written to. */
+    /* A copy may bring rows that are older than what is there: not to a shard that is written to.
+     */
     if (rc == DR_OK && is_copy && strcmp(to->x.in_use.operation, id->operation) != 0 &&
         !to->x.is_fenced) {
         rc = dr_fail(err, DR_REFUSED, "%s: \"%s\" was not made by this operation: it is in use",
@@ -290,8 +291,8 @@ static enum dr_code start_rows(struct copying *c, const struct dr_cursor *cursor
 static bool is_spent(const struct copying *c, dr_mono_ms until)
 {
     bool is_late = c->rows % CLOCK_EVERY_ROWS == 0 && dr_mono_now() >= until;
-    return c->rows > 0 && (c->rows >= c->budget->items_max ||
-                           c->bytes >= c->budget->bytes_max || is_late);
+    return c->rows > 0 &&
+           (c->rows >= c->budget->items_max || c->bytes >= c->budget->bytes_max || is_late);
 }
 
 static enum dr_code copy_row(struct copying *c, sqlite3_stmt *st, struct dr_err *err)
@@ -460,9 +461,8 @@ static enum dr_code forget_entries(void *source, const struct dr_shard_id *id, i
         return rc;
     }
     if (x.has_log && last > 0) {
-        rc = sqs_run(&x,
-                     dr_arena_printf(x.a, "DELETE FROM \"%s\" WHERE id <= %" PRId64, x.log, last),
-                     err);
+        rc = sqs_run(
+            &x, dr_arena_printf(x.a, "DELETE FROM \"%s\" WHERE id <= %" PRId64, x.log, last), err);
     }
     if (rc == DR_OK && x.has_log) {
         const char *text = dr_arena_printf(x.a, "SELECT count(*) FROM \"%s\"", x.log);
@@ -549,8 +549,8 @@ static enum dr_code sum_rows(struct sqs *x, const struct sqs_shape *shape, struc
     dr_str_init(&row);
     struct dr_value *value = dr_arena_alloc(x->a, shape->column_count * sizeof *value);
     const char *text = dr_arena_printf(x->a, "SELECT %s FROM %s", shape->columns, shape->table);
-    enum dr_code rc = value == NULL || text == NULL ? dr_fail_nomem(err)
-                                                    : sq_prepare(x->n, text, &st, err);
+    enum dr_code rc =
+        value == NULL || text == NULL ? dr_fail_nomem(err) : sq_prepare(x->n, text, &st, err);
     while (rc == DR_OK) {
         rc = dr_sql_step(&x->n->sql, st, &is_row, err);
         if (rc != DR_OK || !is_row) {
