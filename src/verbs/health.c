@@ -60,11 +60,13 @@ static enum dr_code read_held(struct ops_look *l, const struct dr_op *op, struct
         }
         for (uint32_t n = 0; n < count; n++) {
             const struct dr_step *s = &l->step[n];
-            bool is_told = s->tries == 0 && s->last_error[0] != '\0';
-            out->is_failing |= s->tries > 0;
+            /* Being told "not now" leaves one try behind however often it happens; what has
+             * failed for long enough to be looked at here has failed more often. */
+            bool is_told = s->tries <= 1 && s->last_error[0] != '\0';
+            out->is_failing |= s->tries > 1;
             out->is_told |= is_told;
             out->is_worked |= s->status == DR_S_LEASED && !is_told;
-            if (out->step_id == 0 || s->tries > 0) {
+            if (out->step_id == 0 || s->tries > 1) {
                 out->step_id = s->id;
             }
         }

@@ -75,7 +75,7 @@ static enum dr_code count_retries(struct recovery *v, int64_t op_id, int64_t ste
  * first failure, what can only after it was tried again. */
 static bool can_heal(const struct dr_step *s)
 {
-    return s->status == DR_S_UNDO_FAILED || s->tries > 1;
+    return s->status == DR_S_UNDO_FAILED || s->tries > 0;
 }
 
 static enum dr_code put_back(struct recovery *v, const struct dr_step *s, struct dr_err *err)

@@ -217,7 +217,22 @@ static void reason_of(struct dr_control *c, const struct op_control *o, char *wh
                 (void)snprintf(why, why_bytes, "%s: %.400s", l->node, l->reason);
             }
         }
+        if (why[0] == '\0' && o->held_until > now) {
+            dr_copy_text(why, why_bytes, o->held_reason);
+        }
     }
+}
+
+void dr_control_held(struct dr_control *c, int64_t op_id, uint64_t ms, const char *reason)
+{
+    (void)pthread_mutex_lock(&c->mutex);
+    struct op_control *o = find_op(c, op_id);
+    if (o != NULL) {
+        /* A moment longer, so that it does not flicker while the command is asked again. */
+        o->held_until = dr_mono_now() + (dr_mono_ms)ms + CONTROL_REFRESH_MS;
+        dr_copy_text(o->held_reason, sizeof o->held_reason, reason);
+    }
+    (void)pthread_mutex_unlock(&c->mutex);
 }
 
 /* Operations that no worker has met yet shall know why, too. */

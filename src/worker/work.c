@@ -403,6 +403,7 @@ static struct dr_finish judge(struct worker *w, struct dr_lease *l, enum dr_code
         plan.delay_ms = w->pool->retry.max_ms < BRAKED_MS ? w->pool->retry.max_ms : BRAKED_MS;
         l->tries = 0;
         f.is_braked = true;
+        dr_control_held(w->pool->control, l->op_id, plan.delay_ms, err->msg);
     } else if (code == DR_BRAKED) { /* the brake itself says when to look again */
         f.outcome = DR_OUT_RELEASE;
         f.error = NULL;

@@ -66,6 +66,8 @@ struct op_control {
     bool is_loaded;
     bool has_ended;
     char guard_reason[DR_REASON_BYTES]; /* drover itself paused it: why */
+    char held_reason[DR_REASON_BYTES];  /* a command said "not now": why, until held_until */
+    dr_mono_ms held_until;
 };
 
 struct lane_control { /* a node that shall be left alone for a while */
@@ -120,6 +122,8 @@ void dr_control_settle(struct dr_control *c, int64_t op_id, uint64_t reserved, u
 /* Rate limit: microseconds to wait now; and charging what was done. */
 int64_t dr_control_rate_wait_us(struct dr_control *c, int64_t op_id, int64_t now_us);
 void dr_control_rate_charge(struct dr_control *c, int64_t op_id, uint64_t items, int64_t now_us);
+/* A command of this operation said "not now" and is asked again after `ms`. */
+void dr_control_held(struct dr_control *c, int64_t op_id, uint64_t ms, const char *reason);
 void dr_control_lane_brake(struct dr_control *c, const struct dr_lease *l, uint64_t ms,
                            const char *reason, bool is_failure);
 uint32_t dr_control_lane_failures(struct dr_control *c, const struct dr_lease *l);

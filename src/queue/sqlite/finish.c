@@ -152,6 +152,7 @@ static enum dr_code run_finish(struct dr_queue *q, const struct mark_work *w, co
     static const char wish_sql[] =
         "SELECT " QUEUE_WISH_TO_FOLLOW("?2") " FROM operations WHERE id=?1";
     static const char wake[] = "UPDATE steps SET ready=1 WHERE wait_for_id=? AND wait_for_id<>0";
+    static const char progress[] = "UPDATE operations SET progress_at=? WHERE id=?";
     enum dr_step_status to = DR_S_LEASED;
     bool is_undo = w->is_undo;
     int64_t wish = 0;
@@ -170,6 +171,11 @@ static enum dr_code run_finish(struct dr_queue *q, const struct mark_work *w, co
     }
     if (rc == DR_OK && has_processed) {
         rc = dr_q_run(&q->w, err, wake, "i", w->step_id);
+    }
+    /* A command moves no items, and yet its end is progress. */
+    if (rc == DR_OK && w->outcome == DR_OUT_DONE && (int64_t)w->mark.done == h->done &&
+        (int64_t)w->mark.undone == h->undone) {
+        rc = dr_q_run(&q->w, err, progress, "ii", now, w->op_id);
     }
     if (rc == DR_OK && w->is_undo) {
         rc = dr_q_rollback_worked(q, w->op_id, w->duration_ms,
