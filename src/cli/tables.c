@@ -138,13 +138,20 @@ static const char *text_in(const json_t *o, const char *key)
     return text == NULL ? "" : text;
 }
 
+/* A list, or how long it is where a daemon says only that. */
+static long long how_many(const json_t *t, const char *key)
+{
+    const json_t *list = json_object_get(t, key);
+    return json_is_integer(list) ? (long long)json_integer_value(list)
+                                 : (long long)json_array_size(list);
+}
+
 static void print_line(const json_t *t)
 {
-    (void)printf("%-24s %-10s %-10s %6zu %3lld %5zu  %s%s%s\n", text_in(t, "name"),
-                 text_in(t, "state"), text_in(t, "engine"),
-                 json_array_size(json_object_get(t, "shards")),
-                 (long long)json_integer_value(json_object_get(t, "rf")),
-                 json_array_size(json_object_get(t, "nodes")), text_in(t, "what"),
+    (void)printf("%-24s %-10s %-10s %6lld %3lld %5lld  %s%s%s\n", text_in(t, "name"),
+                 text_in(t, "state"), text_in(t, "engine"), how_many(t, "shards"),
+                 (long long)json_integer_value(json_object_get(t, "rf")), how_many(t, "nodes"),
+                 text_in(t, "what"),
                  text_in(t, "operation")[0] != '\0' ? " by " : "", text_in(t, "operation"));
 }
 
@@ -192,10 +199,34 @@ static const json_t *find(const json_t *list, const char *name)
     return NULL;
 }
 
+/* A daemon tells everything about one table, and few things about each of all. */
+static enum dr_code read_there(struct dr_cli *c, json_t **out, struct dr_err *err)
+{
+    struct dr_str path;
+    json_t *answer = NULL;
+    bool is_one = c->word_count > 0;
+    *out = NULL;
+    dr_str_init(&path);
+    dr_str_add(&path, is_one ? "/tables/" : "/tables");
+    dr_str_add_percent(&path, is_one ? c->word[0] : "");
+    enum dr_code rc = path.is_short
+                          ? dr_fail_nomem(err)
+                          : dr_cli_remote(c, "GET", dr_str_text(&path), NULL, &answer, err);
+    if (rc == DR_OK) {
+        *out = is_one ? json_pack("[O]", answer)
+                      : json_incref(json_object_get(answer, "tables"));
+        rc = *out == NULL ? dr_fail(err, DR_INTERNAL, "the daemon's answer lists no tables")
+                          : DR_OK;
+    }
+    json_decref(answer);
+    dr_str_fini(&path);
+    return rc;
+}
+
 static enum dr_code read_tables(struct dr_cli *c, json_t **out, struct dr_err *err)
 {
     if (dr_args_has(c->args, "server")) {
-        return dr_cli_remote(c, "GET", "/tables", NULL, out, err);
+        return read_there(c, out, err);
     }
     c->place = DR_AT_DATA;
     return dr_port_read_files(c->data_dir, out, err);

@@ -123,7 +123,7 @@ def stop(case, is_now):
     before = layout(case)
     run = case.drover.start(*case.rebalance_args(*SLOW, add=(4,)))
     case.until(lambda: case.drover.last_op() == 2 and copying(case, 2))
-    case.drover.must("stop", 2, *(("--now",) if is_now else ()))
+    case.drover.must("stop", 2, *(("--now", "--yes") if is_now else ()))
     code, out = case.drover.finish(run)
     must(code in (EARLY, ROLLED_BACK), f"exit {code}: {out[-300:]}")
     if not is_now:
@@ -181,7 +181,7 @@ def roll_back_too_late(case):
 
 def roll_back_in_part(case):
     """Back to the first switch and its shard, then on again."""
-    ready(case, rf=1, shards=6)
+    ready(case, rf=1, shards=12)
     run = case.drover.start(*case.rebalance_args(add=(4,), hold="1h"))
     until_held(case, 2)
     case.drover.must("pause", 2)

@@ -268,6 +268,18 @@ static enum dr_code drop_empty(struct dr_store *s, const struct fl_command *c, s
     return rc == DR_OK ? dr_shard_drop(s, &c->shard, false, err) : rc;
 }
 
+/* What stands there and is on record of somebody else, or of nobody, was not made by the step that is
+ * undone: making it was refused. It stays as it is. */
+static enum dr_code drop_ours(struct dr_store *s, const struct fl_command *c, struct dr_err *err)
+{
+    struct dr_shard_facts facts;
+    enum dr_code rc = dr_shard_facts(s, &c->shard, &facts, err);
+    if (rc != DR_OK || (facts.exists && !facts.is_owned)) {
+        return rc;
+    }
+    return c->is_only_empty ? drop_empty(s, c, err) : dr_shard_drop(s, &c->shard, false, err);
+}
+
 static enum dr_code wait_until(int64_t until, struct dr_err *err)
 {
     struct dr_whole_command hold = {.what = DR_WHOLE_HOLD, .until = until};
@@ -287,7 +299,7 @@ static enum dr_code run_on_node(struct fl_fleet *f, const char *node, const stru
         rc = dr_shard_ensure(s, &c->shard, c->columns, c->extra, err);
         break;
     case FL_DROP:
-        rc = c->is_only_empty ? drop_empty(s, c, err) : dr_shard_drop(s, &c->shard, false, err);
+        rc = drop_ours(s, c, err);
         break;
     case FL_CAPTURE:
     case FL_UNCAPTURE:
