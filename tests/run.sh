@@ -54,17 +54,21 @@ TSAN_OPTIONS="halt_on_error=1:suppressions=$(pwd)/tests/tsan.supp"
 export TSAN_OPTIONS
 programs build/tsan tsan '^test_(conform|redis_|archive_damage|keyseq|plan|request|cli)'
 unset TSAN_OPTIONS
-sql_seconds=25 random=200 random_mongodb=30 seconds=30
-[ "$mode" = soak ] && sql_seconds=1200 random=5000 random_mongodb=1000 seconds=1800
+sql_seconds=25 random=200 random_mongodb=30 seconds=30 matrix=small long=""
+[ "$mode" = soak ] && sql_seconds=1200 random=5000 random_mongodb=1000 seconds=1800 matrix=full long=" --long"
 {
     printf 'crash\tpython3 tests/crash/crash.py build/test --random %s\n' "$random"
     printf 'fuzz\ttests/fuzz/run.sh %s\n' "$seconds"
     printf 'crash sql\tpython3 tests/crash/crash_sql.py build/test --seconds %s\n' "$sql_seconds"
+    printf 'crash table\tpython3 tests/crash/crash_table.py build/test --matrix %s\n' "$matrix"
+    printf 'stand-in of a Manticore node\tpython3 tests/support/test_manticore_standin.py\n'
     printf 'crash mongodb\tpython3 tests/crash/crash_mongodb.py build/test --random %s\n' "$random_mongodb"
     printf 'parts left out\ttests/e2e/options.sh\n'
     printf 'stand-in of a MongoDB router\tpython3 tests/support/test_mongo_standin.py\n'
     for script in tests/e2e/test_*.sh; do
-        printf 'e2e %s\t%s build/test\n' "$(basename "$script" .sh)" "$script"
+        more=""
+        [ "$script" = tests/e2e/test_cluster.sh ] && more=$long
+        printf 'e2e %s\t%s build/test%s\n' "$(basename "$script" .sh)" "$script" "$more"
     done
 } | several
 failed=$(grep -c '^FAIL' "$results")
