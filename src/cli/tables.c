@@ -151,8 +151,8 @@ static void print_line(const json_t *t)
     (void)printf("%-24s %-10s %-10s %6lld %3lld %5lld  %s%s%s\n", text_in(t, "name"),
                  text_in(t, "state"), text_in(t, "engine"), how_many(t, "shards"),
                  (long long)json_integer_value(json_object_get(t, "rf")), how_many(t, "nodes"),
-                 text_in(t, "what"),
-                 text_in(t, "operation")[0] != '\0' ? " by " : "", text_in(t, "operation"));
+                 text_in(t, "what"), text_in(t, "operation")[0] != '\0' ? " by " : "",
+                 text_in(t, "operation"));
 }
 
 static void print_table(const json_t *t)
@@ -213,10 +213,9 @@ static enum dr_code read_there(struct dr_cli *c, json_t **out, struct dr_err *er
                           ? dr_fail_nomem(err)
                           : dr_cli_remote(c, "GET", dr_str_text(&path), NULL, &answer, err);
     if (rc == DR_OK) {
-        *out = is_one ? json_pack("[O]", answer)
-                      : json_incref(json_object_get(answer, "tables"));
-        rc = *out == NULL ? dr_fail(err, DR_INTERNAL, "the daemon's answer lists no tables")
-                          : DR_OK;
+        *out = is_one ? json_pack("[O]", answer) : json_incref(json_object_get(answer, "tables"));
+        rc =
+            *out == NULL ? dr_fail(err, DR_INTERNAL, "the daemon's answer lists no tables") : DR_OK;
     }
     json_decref(answer);
     dr_str_fini(&path);

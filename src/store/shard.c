@@ -215,6 +215,23 @@ enum dr_code dr_shard_digest(struct dr_store *s, const struct dr_shard_id *id,
     return wrap_shard(s, id, "digest", rc, err);
 }
 
+enum dr_code dr_shard_compare(struct dr_store *source, struct dr_store *const *target,
+                              uint32_t target_count, const struct dr_shard_id *id,
+                              const struct dr_budget *budget, struct dr_cursor *cursor,
+                              struct dr_shard_compared *out, struct dr_err *err)
+{
+    void *impl[DR_SHARD_TARGETS_MAX];
+    *out = (struct dr_shard_compared){0};
+    enum dr_code rc = take_targets(source, target, target_count, id, impl, err);
+    if (rc != DR_OK) {
+        return rc;
+    }
+    rc = source->ops->shard->compare(source->impl, impl, target_count, id, budget, cursor, out,
+                                     err);
+    assert(cursor->len <= DR_CURSOR_BYTES_MAX);
+    return wrap_shard(source, id, "compare", rc, err);
+}
+
 enum dr_code dr_shard_facts(struct dr_store *s, const struct dr_shard_id *id,
                             struct dr_shard_facts *out, struct dr_err *err)
 {

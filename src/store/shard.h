@@ -13,8 +13,8 @@
  * A move follows the design of online schema changes (gh-ost, pt-online-schema-change) and of
  * Vitess' MoveTables with its reverse traffic:
  *
- *     ensure(target)  capture(source)  copy...copy  follow...follow
- *     cut over:  fence(old holders)  follow until empty  equal digests  capture(target)
+ *     ensure(target)  capture(source)  copy...copy  follow...follow  compare...compare
+ *     cut over:  fence(old holders)  follow until empty  capture(target)
  *                catalog switched  unfence(who stays)  hold(who leaves)
  *     later:     uncapture(target)  drop(held source)
  *
@@ -25,9 +25,12 @@
  * - *fence*: triggers that refuse every write with an error that says "drover: shard moved, ask the
  *   catalog". Setting it waits for writers in flight (a table lock of the server), at most
  *   `wait_ms`; then DR_BUSY with nothing changed. Reads go on.
+ * - *compare*: contents are compared range by range while writes go on, as pt-table-checksum and
+ *   VDiff do: reading all of a shard would hold its writers for as long as that takes. What is
+ *   written after a range was compared is in the log, which is followed under the fence.
  * - every call may be repeated after a lost reply or a crash: "already so" is DR_OK.
  *
- * All calls block for at most the timeouts of the URL, copy and follow for the budget as well. */
+ * All calls block for at most the timeouts of the URL, copy, follow and compare for the budget too. */
 #ifndef DR_STORE_SHARD_H
 #define DR_STORE_SHARD_H
 
@@ -63,6 +66,14 @@ struct dr_shard_facts {
     uint64_t rows;     /* exact up to 1,000,000, else the server's estimate */
     uint64_t bytes;    /* 0: unknown */
     uint64_t log_rows; /* captured and not yet followed; 0 without capture */
+};
+
+/* What compare found in one range. */
+struct dr_shard_compared {
+    uint64_t rows;     /* of the source in the range */
+    bool is_different; /* one target at least has not exactly these rows */
+    bool is_end;       /* the range is open upwards: there is nothing behind it */
+    char range[101];   /* its keys for people, cut */
 };
 
 /* One thing on record on a node, for health and cleanup. */
@@ -103,6 +114,16 @@ struct dr_shard_ops {
                            uint64_t *applied_out, uint64_t *left_out, struct dr_err *err);
     enum dr_code (*digest)(void *impl, const struct dr_shard_id *s, struct dr_shard_digest *out,
                            struct dr_err *err);
+    /* Compare the next rows behind `cursor` (at most budget->items_max of the source's) by digests
+     * that the servers compute. The range is (cursor, last of these keys], the last one is open
+     * upwards, so that rows which only a target has are found as well. The cursor moves when all
+     * are equal. What is read is bounded on both sides: of a target at most one row more. Nothing
+     * is locked: rows that are written in between may look different, and are equal the next time
+     * when the log was followed. */
+    enum dr_code (*compare)(void *source, void *const *target, uint32_t target_count,
+                            const struct dr_shard_id *s, const struct dr_budget *budget,
+                            struct dr_cursor *cursor, struct dr_shard_compared *out,
+                            struct dr_err *err);
     enum dr_code (*facts)(void *impl, const struct dr_shard_id *s, struct dr_shard_facts *out,
                           struct dr_err *err);
     /* All records on this node; texts into the arena. */
@@ -134,6 +155,10 @@ DR_MUST enum dr_code dr_shard_follow(struct dr_store *source, struct dr_store *c
                                      uint64_t *left_out, struct dr_err *err);
 DR_MUST enum dr_code dr_shard_digest(struct dr_store *s, const struct dr_shard_id *id,
                                      struct dr_shard_digest *out, struct dr_err *err);
+DR_MUST enum dr_code dr_shard_compare(struct dr_store *source, struct dr_store *const *target,
+                                      uint32_t target_count, const struct dr_shard_id *id,
+                                      const struct dr_budget *budget, struct dr_cursor *cursor,
+                                      struct dr_shard_compared *out, struct dr_err *err);
 DR_MUST enum dr_code dr_shard_facts(struct dr_store *s, const struct dr_shard_id *id,
                                     struct dr_shard_facts *out, struct dr_err *err);
 DR_MUST enum dr_code dr_shard_records(struct dr_store *s, struct dr_arena *a,

@@ -73,9 +73,11 @@ static enum dr_code add_text(json_t *lines, const char *node, const char *what, 
 }
 
 /* The record without what only counts changes: going there and back is two of them. */
-static enum dr_code print_catalog(struct stage *t, json_t *lines, struct dr_err *err)
+static enum dr_code print_catalog(struct stage *t, json_t *lines, json_t **record_out,
+                                  struct dr_err *err)
 {
     json_t *record = NULL;
+    *record_out = NULL;
     const struct dr_catalog_port *port = t->world->catalog;
     enum dr_code rc = port->read(port->arg, dr_request_target(t->p->request), &record, err);
     if (rc == DR_NOT_FOUND) {
@@ -93,19 +95,40 @@ static enum dr_code print_catalog(struct stage *t, json_t *lines, struct dr_err 
     {
         (void)json_object_del(node, "url"); /* it may hold a secret */
     }
+    *record_out = json_incref(record);
     return add_text(lines, "catalog", "record", record, err);
 }
 
-/* Without the times, and without counts of rows, which those who write change meanwhile. */
-static json_t *shard_json(const struct dr_shard_record *r, const struct dr_shard_facts *f)
+/* Does the catalog place the shard on this node? */
+static bool is_placed(const json_t *record, const char *shard, const char *node)
+{
+    const json_t *shards = json_object_get(record, "shards");
+    for (size_t i = 0; i < json_array_size(shards); i++) {
+        const json_t *one = json_array_get(shards, i);
+        const json_t *holders = json_object_get(one, "holders");
+        for (size_t n = 0; strcmp(text_of(one, "table"), shard) == 0 && n < json_array_size(holders);
+             n++) {
+            const char *holder = json_string_value(json_array_get(holders, n));
+            if (holder != NULL && strcmp(holder, node) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Without the times, and without counts of rows, which those who write change meanwhile. A copy
+ * that nobody is sent to may stay fenced: that is what a step back leaves it as, on purpose. */
+static json_t *shard_json(const struct dr_shard_record *r, const struct dr_shard_facts *f,
+                          bool is_in_use)
 {
     return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:b}", "name", r->name, "table", r->table,
                      "owner", r->owner, "role", r->role, "exists", (int)r->exists, "captured",
-                     (int)f->is_captured, "fenced", (int)f->is_fenced, "held", (int)f->is_held);
+                     (int)f->is_captured, "fenced", (int)(is_in_use && f->is_fenced), "held", (int)f->is_held);
 }
 
-static enum dr_code print_shards(struct dr_store *s, const char *node, json_t *lines,
-                                 struct dr_err *err)
+static enum dr_code print_shards(struct dr_store *s, const char *node, const json_t *catalog,
+                                 json_t *lines, struct dr_err *err)
 {
     struct dr_shard_record *record = NULL;
     uint32_t count = 0;
@@ -117,7 +140,9 @@ static enum dr_code print_shards(struct dr_store *s, const char *node, json_t *l
         const struct dr_shard_id id = {
             .name = r->name, .table = r->table, .owner = r->owner, .operation = r->operation};
         rc = dr_shard_facts(s, &id, &facts, err);
-        rc = rc == DR_OK ? add_text(lines, node, "shard", shard_json(r, &facts), err) : rc;
+        bool is_in_use = is_placed(catalog, r->name, node);
+        rc = rc == DR_OK ? add_text(lines, node, "shard", shard_json(r, &facts, is_in_use), err)
+                         : rc;
     }
     dr_arena_destroy(a);
     return rc;
@@ -161,8 +186,8 @@ static enum dr_code print_clusters(struct dr_store *s, const char *node, json_t 
     return rc;
 }
 
-static enum dr_code print_node(const json_t *node, bool is_manticore, json_t *lines,
-                               struct dr_err *err)
+static enum dr_code print_node(const json_t *node, bool is_manticore, const json_t *catalog,
+                               json_t *lines, struct dr_err *err)
 {
     struct dr_store *s = NULL;
     const char *name = text_of(node, "name");
@@ -171,7 +196,8 @@ static enum dr_code print_node(const json_t *node, bool is_manticore, json_t *li
     }
     enum dr_code rc = dr_store_open(text_of(node, "url"), &s, err);
     if (rc == DR_OK) {
-        rc = is_manticore ? print_clusters(s, name, lines, err) : print_shards(s, name, lines, err);
+        rc = is_manticore ? print_clusters(s, name, lines, err)
+                          : print_shards(s, name, catalog, lines, err);
     }
     if (rc != DR_OK) {
         dr_wrap(err, "look at %s", name);
@@ -183,14 +209,16 @@ static enum dr_code print_node(const json_t *node, bool is_manticore, json_t *li
 static enum dr_code print_fleet(struct stage *t, json_t *lines, struct dr_err *err)
 {
     json_t *extra = NULL;
+    json_t *record = NULL;
     const char *text = t->p->survey->extra == NULL ? "{}" : t->p->survey->extra;
     enum dr_code rc = dr_json_parse("the survey's facts", text, strlen(text), &extra, err);
     bool is_manticore = strcmp(text_of(extra, "engine"), "manticore") == 0;
     const json_t *nodes = json_object_get(extra, "nodes");
-    rc = rc == DR_OK ? print_catalog(t, lines, err) : rc;
+    rc = rc == DR_OK ? print_catalog(t, lines, &record, err) : rc;
     for (size_t i = 0; rc == DR_OK && i < json_array_size(nodes); i++) {
-        rc = print_node(json_array_get(nodes, i), is_manticore, lines, err);
+        rc = print_node(json_array_get(nodes, i), is_manticore, record, lines, err);
     }
+    json_decref(record);
     json_decref(extra);
     return rc;
 }

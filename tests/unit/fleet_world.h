@@ -260,7 +260,7 @@ static DR_UNUSED const char *holders_now(void)
 
 /* ---- commands ---- */
 
-static enum dr_code try_command(const char *node, const char *text)
+static DR_UNUSED enum dr_code try_command(const char *node, const char *text)
 {
     struct dr_store *s = NULL;
     must(dr_store_open_in(&fake_world, "fleet:", &s, &err));

@@ -2,8 +2,10 @@
 /* Owns the fleet's vocabulary: reading its commands strictly, and running those that are one call
  * to one node. Any other text is the node's own command and goes there as it is. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "store/fleet/fleet_private.h"
 #include "store/hold.h"
 
@@ -268,8 +270,8 @@ static enum dr_code drop_empty(struct dr_store *s, const struct fl_command *c, s
     return rc == DR_OK ? dr_shard_drop(s, &c->shard, false, err) : rc;
 }
 
-/* What stands there and is on record of somebody else, or of nobody, was not made by the step that is
- * undone: making it was refused. It stays as it is. */
+/* What stands there and is on record of somebody else, or of nobody, was not made by the step that
+ * is undone: making it was refused. It stays as it is. */
 static enum dr_code drop_ours(struct dr_store *s, const struct fl_command *c, struct dr_err *err)
 {
     struct dr_shard_facts facts;
@@ -371,6 +373,25 @@ static enum dr_code run(struct fl_fleet *f, const char *node, const struct fl_co
     return run_on_node(f, node, c, err);
 }
 
+/* The points "fleet.VERB" and "fleet.VERB.done"; the catalog's have the name of the entry instead.
+ */
+static enum dr_code pass_verb(const struct fl_command *c, const char *behind, struct dr_err *err)
+{
+    char point[64];
+    (void)snprintf(point, sizeof point, "fleet.%.32s%s",
+                   c->what == FL_CATALOG ? fl_text(c->entry, "op") : fl_what_name(c->what), behind);
+    return dr_fault_pass(point, err);
+}
+
+/* An answer that is lost: what was asked for has happened, but nobody knows. */
+static enum dr_code lose_answer(const struct fl_command *c, struct dr_err *err)
+{
+    return pass_verb(c, ".done", err) == DR_OK
+               ? DR_OK
+               : dr_fail(err, DR_UNKNOWN, "fault point: the answer to \"%s\" was lost",
+                         fl_what_name(c->what));
+}
+
 enum dr_code fl_command(void *impl, const char *node, const char *text, struct dr_err *err)
 {
     struct fl_fleet *f = impl;
@@ -382,9 +403,9 @@ enum dr_code fl_command(void *impl, const char *node, const char *text, struct d
                            : rc;
     }
     enum dr_code rc = fl_command_parse(text, &c, err);
-    if (rc == DR_OK) {
-        rc = run(f, node, &c, err);
-    }
+    rc = rc == DR_OK ? pass_verb(&c, "", err) : rc;
+    rc = rc == DR_OK ? run(f, node, &c, err) : rc;
+    rc = rc == DR_OK ? lose_answer(&c, err) : rc;
     fl_command_fini(&c);
     if (rc == DR_NOT_FOUND) { /* the record may be older than what was asked for */
         fl_forget_record(f);
@@ -405,6 +426,7 @@ enum dr_code fl_copy(void *impl, const char *spec, const struct dr_budget *budge
     if (rc == DR_OK && c.what != FL_COPY && c.what != FL_FOLLOW) {
         rc = dr_fail(err, DR_INPUT, "\"%s\" is no copy step", fl_what_name(c.what));
     }
+    rc = rc == DR_OK ? pass_verb(&c, "", err) : rc;
     rc = rc == DR_OK ? fl_open_node(f, c.shard.table, c.source, &source, err) : rc;
     for (uint32_t i = 0; rc == DR_OK && i < c.to.count; i++) {
         rc = fl_open_node(f, c.shard.table, c.to.name[i], &target[i], err);
@@ -417,6 +439,7 @@ enum dr_code fl_copy(void *impl, const char *spec, const struct dr_budget *budge
                              err);
         out->is_end = rc == DR_OK && out->left <= c.left_max;
     }
+    rc = rc == DR_OK ? lose_answer(&c, err) : rc;
     if (rc == DR_UNREACHABLE || rc == DR_UNKNOWN) { /* whichever it was */
         fl_close_node(f, c.source);
         for (uint32_t i = 0; i < c.to.count; i++) {

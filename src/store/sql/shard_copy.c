@@ -190,8 +190,8 @@ static enum dr_code pass_batch(struct batch *b, bool is_all_staged, uint64_t byt
 
 /* ---- the size of a batch ---- */
 
-static uint64_t plan_rows(struct sa_store *s, const struct dr_shard_id *id,
-                          const struct dr_budget *budget)
+uint64_t sh_plan_rows(struct sa_store *s, const struct dr_shard_id *id,
+                      const struct dr_budget *budget)
 {
     struct sa_pace *p = &s->pace;
     if (strcmp(p->name, id->name) != 0) {
@@ -255,7 +255,7 @@ enum dr_code sh_copy(void *source, void *const *target, uint32_t target_count,
     dr_str_init(&b.range);
     enum dr_code rc = sh_move_begin(&m, source, target, target_count, id, true, err);
     rc = rc == DR_OK ? sh_cursor_read(cursor, &m.table, b.after, &b.has_after, err) : rc;
-    rc = rc == DR_OK ? copy_batch(&b, budget, plan_rows(s, id, budget), &piped, err) : rc;
+    rc = rc == DR_OK ? copy_batch(&b, budget, sh_plan_rows(s, id, budget), &piped, err) : rc;
     bool is_end = rc == DR_OK && !b.has_upto;
     if (is_end && s->is_pg) {
         rc = sh_sync_numbers(&m, err);

@@ -186,6 +186,10 @@ enum dr_code sh_follow(void *source, void *const *target, uint32_t target_count,
                        uint64_t *applied_out, uint64_t *left_out, struct dr_err *err);
 enum dr_code sh_digest(void *impl, const struct dr_shard_id *id, struct dr_shard_digest *out,
                        struct dr_err *err);
+enum dr_code sh_compare(void *source, void *const *target, uint32_t target_count,
+                        const struct dr_shard_id *id, const struct dr_budget *budget,
+                        struct dr_cursor *cursor, struct dr_shard_compared *out,
+                        struct dr_err *err);
 enum dr_code sh_facts(void *impl, const struct dr_shard_id *id, struct dr_shard_facts *out,
                       struct dr_err *err);
 /* Text of the cursor's keys, and back. *found_out false: the start. */
@@ -193,6 +197,9 @@ enum dr_code sh_cursor_read(const struct dr_cursor *cursor, const struct sh_tabl
                             char **text_out, bool *found_out, struct dr_err *err);
 enum dr_code sh_cursor_write(const struct sh_table *t, char *const *text, struct dr_cursor *cursor,
                              struct dr_err *err);
+/* How many rows a batch should have: within the budget, by the pace of the batches before. */
+uint64_t sh_plan_rows(struct sa_store *s, const struct dr_shard_id *id,
+                      const struct dr_budget *budget);
 /* The key of the rows_max-th row behind `after` (NULL: of all); *found_out false: there are fewer.
  */
 enum dr_code sh_find_bound(struct sa_store *s, const struct sh_table *t, char *const *after,

@@ -89,5 +89,9 @@ enum dr_code sqs_follow(void *source, void *const *target, uint32_t target_count
                         uint64_t *applied_out, uint64_t *left_out, struct dr_err *err);
 enum dr_code sqs_digest(void *impl, const struct dr_shard_id *id, struct dr_shard_digest *out,
                         struct dr_err *err);
+enum dr_code sqs_compare(void *source, void *const *target, uint32_t target_count,
+                         const struct dr_shard_id *id, const struct dr_budget *budget,
+                         struct dr_cursor *cursor, struct dr_shard_compared *out,
+                         struct dr_err *err);
 
 #endif

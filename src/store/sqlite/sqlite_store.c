@@ -143,6 +143,7 @@ static const struct dr_shard_ops shard_ops = {
     .copy = sqs_copy,
     .follow = sqs_follow,
     .digest = sqs_digest,
+    .compare = sqs_compare,
     .facts = sqs_facts,
     .records = sqs_records,
 };
