@@ -25,9 +25,8 @@ static enum dr_code look(struct dr_call *c, struct dr_health_report *out, struct
     }
     c->place = DR_AT_DATA;
     enum dr_code rc = dr_health_rules_of(config_of(c), &rules, err);
-    rc = rc == DR_OK
-             ? dr_health_look(c->api->serve->queue, c->api->serve->world, &rules, out, err)
-             : rc;
+    rc = rc == DR_OK ? dr_health_look(c->api->serve->queue, c->api->serve->world, &rules, out, err)
+                     : rc;
     (void)atomic_fetch_sub(&c->api->plans, 1);
     return rc;
 }
@@ -68,12 +67,12 @@ enum dr_code dr_api_alerts(struct dr_call *c, struct dr_err *err)
         dr_alerts_judge(&rules, &r, alert);
     }
     for (int i = 0; rc == DR_OK && i < DR_ALERT_COUNT; i++) {
-        json_t *one = json_pack("{s:s, s:s, s:f, s:f, s:s}", "alert", alert[i].name, "state",
-                                alert[i].limit <= 0      ? "off"
-                                : alert[i].is_firing ? "firing"
-                                                     : "quiet",
-                                "value", alert[i].value, "limit", alert[i].limit, "text",
-                                alert[i].text);
+        json_t *one =
+            json_pack("{s:s, s:s, s:f, s:f, s:s}", "alert", alert[i].name, "state",
+                      alert[i].limit <= 0  ? "off"
+                      : alert[i].is_firing ? "firing"
+                                           : "quiet",
+                      "value", alert[i].value, "limit", alert[i].limit, "text", alert[i].text);
         rc = json_array_append_new(list, one) != 0 ? dr_fail_nomem(err) : DR_OK;
     }
     if (rc == DR_OK) {
@@ -160,14 +159,13 @@ static json_t *time_json(dr_wall_ms at)
 
 static json_t *run_json(const struct dr_rollback_run *r)
 {
-    return json_pack("{s:I, s:I, s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:s, s:s}", "id",
-                     (json_int_t)r->id, "operation", (json_int_t)r->op_id, "trigger", r->trigger,
-                     "by", r->by, "reason", r->reason, "to_step",
-                     r->to_step == 0 ? json_null() : json_integer(r->to_step), "started",
-                     time_json(r->started_at), "ended", time_json(r->ended_at), "steps",
-                     (json_int_t)r->steps, "undone", (json_int_t)r->undone, "failed",
-                     (json_int_t)r->failed, "worked_ms", (json_int_t)r->worked_ms, "result",
-                     r->result, "first_error", r->first_error);
+    return json_pack(
+        "{s:I, s:I, s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:s, s:s}", "id",
+        (json_int_t)r->id, "operation", (json_int_t)r->op_id, "trigger", r->trigger, "by", r->by,
+        "reason", r->reason, "to_step", r->to_step == 0 ? json_null() : json_integer(r->to_step),
+        "started", time_json(r->started_at), "ended", time_json(r->ended_at), "steps",
+        (json_int_t)r->steps, "undone", (json_int_t)r->undone, "failed", (json_int_t)r->failed,
+        "worked_ms", (json_int_t)r->worked_ms, "result", r->result, "first_error", r->first_error);
 }
 
 static enum dr_code answer_runs(struct dr_call *c, int64_t op_id, struct dr_err *err)

@@ -315,9 +315,9 @@ static enum dr_code see_rollbacks(struct dr_api *api, struct dr_err *err)
     dr_wall_ms from = api->counted.ended_at;
     dr_wall_ms upto = dr_wall_now();
     struct dr_rollback_run *run = dr_calloc(RUNS_SEEN, sizeof *run);
-    enum dr_code rc = run == NULL ? dr_fail_nomem(err)
-                                  : dr_queue_rollbacks(api->serve->queue, 0, 0, run, RUNS_SEEN,
-                                                       &count, err);
+    enum dr_code rc =
+        run == NULL ? dr_fail_nomem(err)
+                    : dr_queue_rollbacks(api->serve->queue, 0, 0, run, RUNS_SEEN, &count, err);
     for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
         if (run[i].ended_at >= from && run[i].ended_at < upto && run[i].ended_at != 0) {
             dr_metric_see(dr_metrics_get(api->metrics, &rollback_seconds, NULL),

@@ -20,6 +20,16 @@ static const char undo_nothing[] = "{\"do\":\"nothing\"}";
 enum { STAGE_MARK, STAGE_WORK, STAGE_HOLD, STAGE_RETIRE, STAGE_END };
 enum { STAGE_READY = STAGE_HOLD, LEFT_MAX = 1000 };
 
+static bool holds(const struct dr_layout_plan *l, uint32_t shard, uint32_t node)
+{
+    for (uint32_t i = 0; i < l->count[shard]; i++) {
+        if (l->holder[shard][i] == node) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static json_t *shard_json(struct dr_plan *p, const struct dr_table_view *v, uint32_t shard)
 {
     const char *name = dr_table_shard_name(p, v, shard);
@@ -63,15 +73,38 @@ static const char *copy_text(struct dr_plan *p, const struct dr_table_view *v, c
     return dr_table_json(p, j);
 }
 
+/* Holders that leave and do not answer: neither way asks them. */
+static json_t *dead_of(const struct dr_table_view *v, const struct dr_layout_plan *to,
+                       uint32_t shard)
+{
+    json_t *names = json_array();
+    for (uint32_t i = 0; names != NULL && i < v->layout.count[shard]; i++) {
+        uint32_t node = v->layout.holder[shard][i];
+        if (!holds(to, shard, node) && !v->node[node].is_alive &&
+            json_array_append_new(names, json_string(v->node[node].name)) != 0) {
+            json_decref(names);
+            return NULL;
+        }
+    }
+    return names;
+}
+
 static const char *cutover_text(struct dr_plan *p, const struct dr_table_view *v, const char *verb,
                                 uint32_t shard, const struct dr_layout_plan *to)
 {
-    return dr_table_json(
-        p, json_pack("{s:s,s:o,s:i,s:o,s:o,s:i}", "fleet", verb, "shard", shard_json(p, v, shard),
-                     "number", (int)shard, "from",
-                     dr_table_names(v, v->layout.holder[shard], v->layout.count[shard]), "to",
-                     dr_table_names(v, to->holder[shard], to->count[shard]), "fence_ms",
-                     (int)p->request->u.table.fence_ms));
+    json_t *dead = dead_of(v, to, shard);
+    json_t *j = json_pack("{s:s,s:o,s:i,s:o,s:o,s:i}", "fleet", verb, "shard",
+                          shard_json(p, v, shard), "number", (int)shard, "from",
+                          dr_table_names(v, v->layout.holder[shard], v->layout.count[shard]), "to",
+                          dr_table_names(v, to->holder[shard], to->count[shard]), "fence_ms",
+                          (int)p->request->u.table.fence_ms);
+    if (dead != NULL && json_array_size(dead) == 0) {
+        json_decref(dead);
+    } else if (json_object_set_new(j, "dead", dead) != 0) { /* also where one of both is missing */
+        json_decref(j);
+        j = NULL;
+    }
+    return dr_table_json(p, j);
 }
 
 /* The number of the step; 0 when memory is short, also of one of the texts. */
@@ -131,16 +164,6 @@ enum dr_code dr_table_sql_create(struct dr_table_list *l, const struct dr_table_
 }
 
 /* --- rebalance ------------------------------------------------------------------------------- */
-
-static bool holds(const struct dr_layout_plan *l, uint32_t shard, uint32_t node)
-{
-    for (uint32_t i = 0; i < l->count[shard]; i++) {
-        if (l->holder[shard][i] == node) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static bool is_moved(const struct dr_table_view *v, const struct dr_layout_plan *to, uint32_t shard)
 {

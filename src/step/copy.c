@@ -52,7 +52,7 @@ static enum dr_code batch_copy(struct dr_step_run *run, const struct dr_budget *
     l->mark.done += copied.rows;
     note_cursor(run, copied.is_end);
     report->items = copied.rows;
-    report->read = copied.rows;
+    report->read = copied.rows + copied.read;
     report->bytes = copied.bytes;
     report->is_done = copied.is_end;
     return DR_OK;

@@ -226,8 +226,8 @@ enum dr_code dr_shard_compare(struct dr_store *source, struct dr_store *const *t
     if (rc != DR_OK) {
         return rc;
     }
-    rc = source->ops->shard->compare(source->impl, impl, target_count, id, budget, cursor, out,
-                                     err);
+    rc =
+        source->ops->shard->compare(source->impl, impl, target_count, id, budget, cursor, out, err);
     assert(cursor->len <= DR_CURSOR_BYTES_MAX);
     return wrap_shard(source, id, "compare", rc, err);
 }

@@ -30,7 +30,8 @@
  *   written after a range was compared is in the log, which is followed under the fence.
  * - every call may be repeated after a lost reply or a crash: "already so" is DR_OK.
  *
- * All calls block for at most the timeouts of the URL, copy, follow and compare for the budget too. */
+ * All calls block for at most the timeouts of the URL, copy, follow and compare for the budget too.
+ */
 #ifndef DR_STORE_SHARD_H
 #define DR_STORE_SHARD_H
 

@@ -175,6 +175,7 @@ struct dr_health {
 /* What one batch of a copy step did. */
 struct dr_copied {
     uint64_t rows, bytes;
+    uint64_t read; /* rows that were only compared */
     uint64_t left; /* known to be left, 0 when is_end or unknown */
     bool is_end;   /* nothing is left to copy, or so little that the next step takes it */
 };

@@ -10,8 +10,8 @@
 enum { COUNT_MAX = 1000000000 };
 
 static const double rate_default = 0.05;
-static const uint64_t half_hour_ms = 30 * 60 * 1000;
-static const uint64_t hour_ms = 60 * 60 * 1000;
+static const uint64_t half_hour_ms = 30ULL * 60 * 1000;
+static const uint64_t hour_ms = 60ULL * 60 * 1000;
 static const uint64_t rollbacks_min = 2; /* below it a rate says nothing */
 
 void dr_alert_rules_default(struct dr_alert_rules *r)

@@ -34,9 +34,9 @@ struct sweep {
 void dr_cleanup_ages_default(struct dr_cleanup_ages *a)
 {
     *a = (struct dr_cleanup_ages){.clusters = hour_ms,
-                                  .groups = 24 * hour_ms,
-                                  .queue = 7 * 24 * hour_ms,
-                                  .state = 30 * 24 * hour_ms};
+                                  .groups = 24ULL * hour_ms,
+                                  .queue = 7ULL * 24 * hour_ms,
+                                  .state = 30ULL * 24 * hour_ms};
 }
 
 static dr_wall_ms before(const struct sweep *w, uint64_t age_ms)
@@ -191,15 +191,14 @@ static enum dr_code clean_orphan(struct sweep *w, const struct dr_seen *seen, co
     if (why_left[0] != '\0') {
         return add_error(w->left, what, why_left, err);
     }
-    return !is_orphan ? DR_OK
-                      : add(w->items,
-                            json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "kind", "shard", "node",
-                                      dr_text_of(orphan, "node"), "name",
-                                      dr_text_of(orphan, "name"), "role",
-                                      dr_text_of(orphan, "role"), "operation",
-                                      dr_text_of(orphan, "operation"), "why",
-                                      dr_text_of(orphan, "why")),
-                            err);
+    return !is_orphan
+               ? DR_OK
+               : add(w->items,
+                     json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "kind", "shard", "node",
+                               dr_text_of(orphan, "node"), "name", dr_text_of(orphan, "name"),
+                               "role", dr_text_of(orphan, "role"), "operation",
+                               dr_text_of(orphan, "operation"), "why", dr_text_of(orphan, "why")),
+                     err);
 }
 
 static enum dr_code clean_orphans(struct sweep *w, struct dr_err *err)
@@ -295,9 +294,8 @@ static enum dr_code was_failed(struct sweep *w, const struct dr_op *op, bool *ou
 {
     uint32_t count = 0;
     struct dr_rollback_run *run = dr_calloc(1, sizeof *run);
-    enum dr_code rc = run == NULL
-                          ? dr_fail_nomem(err)
-                          : dr_queue_rollbacks(w->queue, op->id, 0, run, 1, &count, err);
+    enum dr_code rc = run == NULL ? dr_fail_nomem(err)
+                                  : dr_queue_rollbacks(w->queue, op->id, 0, run, 1, &count, err);
     *out = rc == DR_OK && count > 0 &&
            (strcmp(run->trigger, "failure") == 0 || strncmp(run->reason, "cleanup:", 8) == 0);
     dr_free(run);
@@ -308,8 +306,7 @@ static enum dr_code forget(struct sweep *w, const struct dr_op *op, struct dr_er
 {
     bool is_failed = false;
     bool did = false;
-    bool is_the_queues =
-        (w->what & DR_CLEAN_QUEUE) != 0 && op->ended_at < before(w, w->ages.queue);
+    bool is_the_queues = (w->what & DR_CLEAN_QUEUE) != 0 && op->ended_at < before(w, w->ages.queue);
     if (op->ended_at > before(w, w->ages.groups) || is_the_queues) {
         return DR_OK;
     }
@@ -357,20 +354,20 @@ static enum dr_code clean_queue(struct sweep *w, struct dr_err *err)
 static enum dr_code clean_state(struct sweep *w, struct dr_err *err)
 {
     struct dr_queue_traces t;
-    enum dr_code rc = dr_queue_forget_traces(w->queue, before(w, w->ages.state), w->is_dry_run, &t,
-                                             err);
+    enum dr_code rc =
+        dr_queue_forget_traces(w->queue, before(w, w->ages.state), w->is_dry_run, &t, err);
     const struct {
         const char *kind;
         uint64_t count;
-    } part[] = {{"audit lines", t.audits}, {"rollback history", t.rollbacks},
-                {"workers", t.heartbeats}};
+    } part[] = {
+        {"audit lines", t.audits}, {"rollback history", t.rollbacks}, {"workers", t.heartbeats}};
     for (size_t i = 0; rc == DR_OK && i < sizeof part / sizeof part[0]; i++) {
         if (part[i].count > 0) {
             w->cleaned += part[i].count;
-            rc = add(w->items,
-                     json_pack("{s:s, s:I}", "kind", part[i].kind, "count",
-                               (json_int_t)part[i].count),
-                     err);
+            rc = add(
+                w->items,
+                json_pack("{s:s, s:I}", "kind", part[i].kind, "count", (json_int_t)part[i].count),
+                err);
         }
     }
     return rc;
@@ -397,15 +394,14 @@ static enum dr_code clean_archive(void *arg, const struct dr_op *op, struct dr_e
     struct dr_err failure = {0};
     uint64_t bytes = 0;
     enum dr_code did = DR_OK;
-    bool is_over = op->archive_until > 0 && op->archive_until <= w->now &&
-                   dr_op_status_is_final(op->status);
+    bool is_over =
+        op->archive_until > 0 && op->archive_until <= w->now && dr_op_status_is_final(op->status);
     if (!op->is_archive_expired ? !is_over : !has_archive(w, op->id)) {
         return DR_OK;
     }
     if (!w->is_dry_run) {
-        did = op->is_archive_expired
-                  ? DR_OK
-                  : dr_queue_archive_expire(w->queue, op->id, w->by, &failure);
+        did = op->is_archive_expired ? DR_OK
+                                     : dr_queue_archive_expire(w->queue, op->id, w->by, &failure);
         did = did == DR_OK
                   ? dr_archive_remove(dr_queue_data_dir(w->queue), op->id, &bytes, &failure)
                   : did;
@@ -507,10 +503,10 @@ enum dr_code dr_cleanup_run(struct dr_queue *q, const struct dr_store_world *wor
     }
     rc = rc == DR_OK ? note(&w, total, err) : rc;
     if (rc == DR_OK) {
-        *out = json_pack("{s:s, s:b, s:O, s:I, s:O}", "timestamp",
-                         dr_wall_text(w.now, at, sizeof at), "dry_run", (int)is_dry_run,
-                         "actions_taken", actions, "resources_cleaned", (json_int_t)total, "errors",
-                         errors);
+        *out =
+            json_pack("{s:s, s:b, s:O, s:I, s:O}", "timestamp", dr_wall_text(w.now, at, sizeof at),
+                      "dry_run", (int)is_dry_run, "actions_taken", actions, "resources_cleaned",
+                      (json_int_t)total, "errors", errors);
         rc = *out == NULL ? dr_fail_nomem(err) : DR_OK;
     }
     json_decref(actions);

@@ -14,7 +14,7 @@ static const dr_wall_ms day_ms = 24LL * 3600 * 1000;
 
 void dr_health_rules_default(struct dr_health_rules *r)
 {
-    *r = (struct dr_health_rules){.stuck_ms = 30 * 60 * 1000,
+    *r = (struct dr_health_rules){.stuck_ms = 30ULL * 60 * 1000,
                                   .queue_depth = 1000,
                                   .dead_ms = 30000,
                                   .asks_nodes = true,
@@ -53,8 +53,8 @@ static enum dr_code read_held(struct ops_look *l, const struct dr_op *op, struct
         if (op->count[looked_at[i]] == 0) {
             continue;
         }
-        enum dr_code rc = dr_queue_steps(l->queue, op->id, looked_at[i], 0, l->step, HELD_STEPS_MAX,
-                                         &count, err);
+        enum dr_code rc =
+            dr_queue_steps(l->queue, op->id, looked_at[i], 0, l->step, HELD_STEPS_MAX, &count, err);
         if (rc != DR_OK) {
             return rc;
         }
@@ -147,8 +147,7 @@ static enum dr_code look_if_stuck(struct ops_look *l, const struct dr_op *op, st
     }
     char at[32];
     json_t *one = op_json(op);
-    if (one == NULL ||
-        json_object_set_new(one, "idle_ms", json_integer(l->now - since)) != 0 ||
+    if (one == NULL || json_object_set_new(one, "idle_ms", json_integer(l->now - since)) != 0 ||
         json_object_set_new(one, "since", json_string(dr_wall_text(since, at, sizeof at))) != 0 ||
         json_object_set_new(one, "step", json_integer(held.step_id)) != 0) {
         json_decref(one);
@@ -170,8 +169,9 @@ static enum dr_code add_failed(struct ops_look *l, const struct dr_op *op,
     }
     json_t *one = op_json(op);
     int bad = one == NULL;
-    bad |= bad != 0 ? 0
-                    : json_object_set_new(one, "steps", json_integer((json_int_t)op->count[status]));
+    bad |= bad != 0
+               ? 0
+               : json_object_set_new(one, "steps", json_integer((json_int_t)op->count[status]));
     if (bad == 0 && count > 0) {
         bad |= json_object_set_new(one, "step", json_integer(l->step[0].id));
         bad |= json_object_set_new(one, "node", json_string(l->step[0].node));
@@ -235,29 +235,28 @@ static enum dr_code tell_ops(struct ops_look *l, struct dr_health_report *r, str
                        "drover explain OPERATION says what it waits for; then resume, stop or roll "
                        "it back",
                        err);
-    rc = rc != DR_OK ? rc
-                     : dr_finding_add(r, "owner_missing", true, l->ownerless_count,
-                                      take(&l->ownerless),
-                                      "nobody works on this data folder: start drover serve, or "
-                                      "drover run OPERATION",
-                                      err);
-    rc = rc != DR_OK ? rc
-                     : dr_finding_add(r, "failed_operations", true, l->failed_count,
-                                      take(&l->failed),
-                                      "remedy the cause, then drover quarantine retry OPERATION, or "
-                                      "drover rollback OPERATION",
-                                      err);
-    rc = rc != DR_OK ? rc
-                     : dr_finding_add(r, "rollback_failures", true, l->rollback_count,
-                                      take(&l->rollbacks),
-                                      "remedy the cause, then drover quarantine retry OPERATION",
-                                      err);
-    return rc != DR_OK ? rc
-                       : dr_finding_add(r, "quarantine", false, l->quarantine_count,
-                                        take(&l->quarantine),
-                                        "drover quarantine list shows the steps; remedy the cause, "
-                                        "then drover quarantine retry OPERATION",
-                                        err);
+    rc = rc != DR_OK
+             ? rc
+             : dr_finding_add(r, "owner_missing", true, l->ownerless_count, take(&l->ownerless),
+                              "nobody works on this data folder: start drover serve, or "
+                              "drover run OPERATION",
+                              err);
+    rc = rc != DR_OK
+             ? rc
+             : dr_finding_add(r, "failed_operations", true, l->failed_count, take(&l->failed),
+                              "remedy the cause, then drover quarantine retry OPERATION, or "
+                              "drover rollback OPERATION",
+                              err);
+    rc = rc != DR_OK
+             ? rc
+             : dr_finding_add(r, "rollback_failures", true, l->rollback_count, take(&l->rollbacks),
+                              "remedy the cause, then drover quarantine retry OPERATION", err);
+    return rc != DR_OK
+               ? rc
+               : dr_finding_add(r, "quarantine", false, l->quarantine_count, take(&l->quarantine),
+                                "drover quarantine list shows the steps; remedy the cause, "
+                                "then drover quarantine retry OPERATION",
+                                err);
 }
 
 static enum dr_code look_at_ops(struct dr_queue *q, const struct dr_health_rules *rules,
@@ -322,8 +321,8 @@ static enum dr_code look_at_workers(struct dr_queue *q, const struct dr_health_r
                           "start drover serve again; it takes over what the dead one held", err);
 }
 
-static enum dr_code look_at_numbers(const struct dr_health_rules *rules,
-                                    struct dr_health_report *r, struct dr_err *err)
+static enum dr_code look_at_numbers(const struct dr_health_rules *rules, struct dr_health_report *r,
+                                    struct dr_err *err)
 {
     const struct dr_queue_facts *n = &r->numbers;
     bool is_deep = rules->queue_depth > 0 && n->depth > rules->queue_depth;
@@ -333,13 +332,12 @@ static enum dr_code look_at_numbers(const struct dr_health_rules *rules,
                   (json_int_t)rules->queue_depth),
         "more threads or more steps per node at once (drover tune --per-node), if the nodes allow",
         err);
-    return rc != DR_OK
-               ? rc
-               : dr_finding_add(r, "cleanup_failing", false, n->cleanups_failing,
-                                json_pack("[{s:I, s:I}]", "failing",
-                                          (json_int_t)n->cleanups_failing, "due",
-                                          (json_int_t)n->cleanups_due),
-                                "drover cleanup --dry-run lists them with their last error", err);
+    return rc != DR_OK ? rc
+                       : dr_finding_add(
+                             r, "cleanup_failing", false, n->cleanups_failing,
+                             json_pack("[{s:I, s:I}]", "failing", (json_int_t)n->cleanups_failing,
+                                       "due", (json_int_t)n->cleanups_due),
+                             "drover cleanup --dry-run lists them with their last error", err);
 }
 
 /* Without the catalog the queue can still be told of. */

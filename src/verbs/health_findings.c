@@ -11,8 +11,7 @@
 enum { DETAILS_SHOWN = 10 };
 
 enum dr_code dr_finding_add(struct dr_health_report *r, const char *type, bool is_issue,
-                            uint64_t count, json_t *details, const char *advice,
-                            struct dr_err *err)
+                            uint64_t count, json_t *details, const char *advice, struct dr_err *err)
 {
     if (details == NULL) {
         return dr_fail_nomem(err);
@@ -113,9 +112,9 @@ static void look_at_shard(struct layout_look *l, const json_t *table, const json
         }
     }
     if (live < wanted) {
-        (void)json_array_append_new(
-            l->few, json_pack("{s:s, s:s, s:I, s:I}", "table", dr_text_of(table, "name"), "shard",
-                              name, "copies", live, "wanted", wanted));
+        (void)json_array_append_new(l->few, json_pack("{s:s, s:s, s:I, s:I}", "table",
+                                                      dr_text_of(table, "name"), "shard", name,
+                                                      "copies", live, "wanted", wanted));
     }
 }
 

@@ -222,8 +222,9 @@ static enum dr_code start_threads(struct round *r, struct dr_err *err)
     }
     (void)pthread_attr_destroy(&how);
     return started == 0 && wanted > 0
-               ? dr_fail(err, DR_NOMEM, "no thread to ask the nodes with; raise the limit of "
-                                        "processes (ulimit -u)")
+               ? dr_fail(err, DR_NOMEM,
+                         "no thread to ask the nodes with; raise the limit of "
+                         "processes (ulimit -u)")
                : DR_OK;
 }
 
@@ -238,8 +239,7 @@ static void wait_for_all(struct round *r, uint32_t wait_ms)
         until.tv_nsec -= 1000000000;
     }
     (void)pthread_mutex_lock(&r->mutex);
-    while (r->done < r->count &&
-           pthread_cond_timedwait(&r->changed, &r->mutex, &until) == 0) {
+    while (r->done < r->count && pthread_cond_timedwait(&r->changed, &r->mutex, &until) == 0) {
     }
     r->next = r->count; /* what was not begun need not be */
     (void)pthread_mutex_unlock(&r->mutex);

@@ -34,7 +34,7 @@ DR_MUST enum dr_code dr_last_touched(struct dr_queue *q, const struct dr_op *op,
 /* uuids of operations that own what they made. */
 DR_MUST enum dr_code dr_busy_read(struct dr_queue *q, json_t **out, struct dr_err *err);
 
-const char *dr_text_of(const json_t *object, const char *key); /* never NULL */
+const char *dr_text_of(const json_t *object, const char *key);       /* never NULL */
 const json_t *dr_find_table(const json_t *tables, const char *name); /* NULL: none */
 /* The node's entry by URL or, with url NULL, by name; NULL. */
 const json_t *dr_find_node(const json_t *nodes, const char *url, const char *name);

@@ -50,8 +50,8 @@ static void note_of(int64_t step_id, char *buf, size_t buf_bytes)
 
 /* How often recovery has put this step back: it is in the audit, so that a restart does not forget
  * it. */
-static enum dr_code count_retries(struct recovery *v, int64_t op_id, int64_t step_id,
-                                  unsigned *out, struct dr_err *err)
+static enum dr_code count_retries(struct recovery *v, int64_t op_id, int64_t step_id, unsigned *out,
+                                  struct dr_err *err)
 {
     char note[64];
     int64_t after = 0;
@@ -119,9 +119,9 @@ static enum dr_code put_steps_back(struct recovery *v, const struct dr_op *op,
         return DR_OK;
     }
     struct dr_step *step = dr_calloc(STEPS_MAX, sizeof *step);
-    enum dr_code rc = step == NULL ? dr_fail_nomem(err)
-                                   : dr_queue_steps(v->queue, op->id, status, 0, step, STEPS_MAX,
-                                                    &count, err);
+    enum dr_code rc =
+        step == NULL ? dr_fail_nomem(err)
+                     : dr_queue_steps(v->queue, op->id, status, 0, step, STEPS_MAX, &count, err);
     for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
         rc = put_back(v, &step[i], err);
     }
@@ -190,8 +190,8 @@ static enum dr_code clean(struct recovery *v, struct dr_err *err)
         (void)snprintf(what, sizeof what, "%lld leftovers", (long long)count);
         rc = add(v->recovered, json_string(what), err);
     }
-    const json_t *left = json_object_get(
-        json_array_get(json_object_get(result, "actions_taken"), 0), "left");
+    const json_t *left =
+        json_object_get(json_array_get(json_object_get(result, "actions_taken"), 0), "left");
     for (size_t i = 0; rc == DR_OK && i < json_array_size(left); i++) {
         const json_t *one = json_array_get(left, i);
         rc = ask_person(v, dr_text_of(one, "what"), dr_text_of(one, "error"), err);

@@ -106,8 +106,8 @@ static bool is_placed(const json_t *record, const char *shard, const char *node)
     for (size_t i = 0; i < json_array_size(shards); i++) {
         const json_t *one = json_array_get(shards, i);
         const json_t *holders = json_object_get(one, "holders");
-        for (size_t n = 0; strcmp(text_of(one, "table"), shard) == 0 && n < json_array_size(holders);
-             n++) {
+        for (size_t n = 0;
+             strcmp(text_of(one, "table"), shard) == 0 && n < json_array_size(holders); n++) {
             const char *holder = json_string_value(json_array_get(holders, n));
             if (holder != NULL && strcmp(holder, node) == 0) {
                 return true;
@@ -124,7 +124,8 @@ static json_t *shard_json(const struct dr_shard_record *r, const struct dr_shard
 {
     return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:b}", "name", r->name, "table", r->table,
                      "owner", r->owner, "role", r->role, "exists", (int)r->exists, "captured",
-                     (int)f->is_captured, "fenced", (int)(is_in_use && f->is_fenced), "held", (int)f->is_held);
+                     (int)f->is_captured, "fenced", (int)(is_in_use && f->is_fenced), "held",
+                     (int)f->is_held);
 }
 
 static enum dr_code print_shards(struct dr_store *s, const char *node, const json_t *catalog,
@@ -226,17 +227,16 @@ static enum dr_code print_fleet(struct stage *t, json_t *lines, struct dr_err *e
 static enum dr_code print_collection(const struct dr_collection *c, json_t *lines,
                                      struct dr_err *err)
 {
-    enum dr_code rc =
-        add_text(lines, c->name, "collection",
-                 json_pack("{s:I, s:b, s:s}", "rows", (json_int_t)c->rows_total, "triggers",
-                           (int)c->has_triggers, "made",
-                           c->create_text == NULL ? "" : c->create_text),
-                 err);
+    enum dr_code rc = add_text(lines, c->name, "collection",
+                               json_pack("{s:I, s:b, s:s}", "rows", (json_int_t)c->rows_total,
+                                         "triggers", (int)c->has_triggers, "made",
+                                         c->create_text == NULL ? "" : c->create_text),
+                               err);
     for (uint32_t i = 0; rc == DR_OK && i < c->index_count; i++) {
-        rc = add_text(lines, c->name, "index",
-                      json_pack("{s:s, s:b}", "name", c->index[i].name, "unique",
-                                (int)c->index[i].is_unique),
-                      err);
+        rc = add_text(
+            lines, c->name, "index",
+            json_pack("{s:s, s:b}", "name", c->index[i].name, "unique", (int)c->index[i].is_unique),
+            err);
     }
     return rc;
 }
@@ -514,9 +514,9 @@ static enum dr_code compare(struct stage *t, int64_t step_id, struct dr_err *err
     }
     t->out->differing++;
     step = dr_calloc(1, sizeof *step);
-    rc = step == NULL ? dr_fail_nomem(err)
-                      : dr_queue_steps(t->queue, t->op_id, DR_S_COUNT, step_id - 1, step, 1, &count,
-                                       err);
+    rc = step == NULL
+             ? dr_fail_nomem(err)
+             : dr_queue_steps(t->queue, t->op_id, DR_S_COUNT, step_id - 1, step, 1, &count, err);
     if (rc == DR_OK) {
         json_t *one = json_pack("{s:I, s:s, s:o, s:o}", "step", (json_int_t)step_id, "title",
                                 count > 0 ? step->title : "", "missing", lines_without(then, now),
@@ -565,8 +565,9 @@ static enum dr_code go_back(struct stage *t, struct dr_err *why, struct dr_err *
     }
     rc = rc == DR_OK ? dr_queue_op(t->queue, t->op_id, op, err) : rc;
     if (rc == DR_OK && op->status != DR_O_ROLLED_BACK && why->code == DR_OK) {
-        rc = dr_fail(err, DR_CONFLICT, "operation %" PRId64 " is %s after the rehearsal; see drover "
-                                       "explain %" PRId64,
+        rc = dr_fail(err, DR_CONFLICT,
+                     "operation %" PRId64 " is %s after the rehearsal; see drover "
+                     "explain %" PRId64,
                      t->op_id, dr_op_status_name(op->status), t->op_id);
     }
     dr_free(op);

@@ -90,8 +90,8 @@ static bool parse_clock(const char *text, struct at_time *out)
 }
 
 /* "02:00", or with `has_day` "sun 03:00"; "off". */
-static enum dr_code parse_time(const char *key, const char *text, bool has_day,
-                               struct at_time *out, struct dr_err *err)
+static enum dr_code parse_time(const char *key, const char *text, bool has_day, struct at_time *out,
+                               struct dr_err *err)
 {
     static const char *const days[] = {"sun", "mon", "tue", "wed", "thu", "fri", "sat"};
     *out = (struct at_time){.hour = OFF, .week_day = OFF};
@@ -103,11 +103,12 @@ static enum dr_code parse_time(const char *key, const char *text, bool has_day,
             out->week_day = d;
         }
     }
-    bool is_fine = has_day ? out->week_day != OFF && parse_clock(text + 4, out)
-                           : parse_clock(text, out);
-    return is_fine ? DR_OK
-                   : dr_fail(err, DR_INPUT, "tend.%s: \"%.40s\" is no time; write \"%s\" or \"off\"",
-                             key, text, has_day ? "sun 03:00" : "02:00");
+    bool is_fine =
+        has_day ? out->week_day != OFF && parse_clock(text + 4, out) : parse_clock(text, out);
+    return is_fine
+               ? DR_OK
+               : dr_fail(err, DR_INPUT, "tend.%s: \"%.40s\" is no time; write \"%s\" or \"off\"",
+                         key, text, has_day ? "sun 03:00" : "02:00");
 }
 
 static enum dr_code parse_ages(const json_t *j, struct dr_cleanup_ages *out, struct dr_err *err)
@@ -134,8 +135,8 @@ static enum dr_code parse_tend(const json_t *config, struct tend *out, struct dr
     *out = (struct tend){.is_enabled = true,
                          .recovers = true,
                          .asks_nodes = true,
-                         .health_ms = 5 * MINUTE_MS,
-                         .clusters_ms = 60 * MINUTE_MS,
+                         .health_ms = 5ULL * MINUTE_MS,
+                         .clusters_ms = 60ULL * MINUTE_MS,
                          .node_wait_ms = 5000};
     dr_cleanup_ages_default(&out->ages);
     enum dr_code rc = DR_OK;
@@ -406,8 +407,8 @@ static enum dr_code prepare(struct dr_tender *t, struct dr_err *err)
     enum dr_code rc = parse_tend(config, &t->tend, err);
     rc = rc == DR_OK ? dr_health_rules_of(config, &t->rules, err) : rc;
     rc = rc == DR_OK ? dr_alert_rules_parse(json_object_get(config, "alerts"), &alerts, err) : rc;
-    rc = rc == DR_OK ? dr_alerter_create(dr_queue_data_dir(t->config.queue), &alerts,
-                                         t->config.log, &t->alerter, err)
+    rc = rc == DR_OK ? dr_alerter_create(dr_queue_data_dir(t->config.queue), &alerts, t->config.log,
+                                         &t->alerter, err)
                      : rc;
     for (int r = 0; rc == DR_OK && r < ROUNDS; r++) {
         plan_round(t, (enum round)r);

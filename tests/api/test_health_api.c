@@ -45,10 +45,9 @@ static void health_tells_what_is_wrong_to_readers(void **state)
     (void)end_step(b, DR_OUT_QUARANTINE);
     a = ask(b, "GET", "/health", READER, NULL, NULL);
     assert_string_equal(json_string_value(json_object_get(a.json, "overall_status")), "unhealthy");
-    assert_string_equal(
-        json_string_value(json_object_get(
-            json_array_get(json_object_get(a.json, "issues"), 0), "type")),
-        "failed_operations");
+    assert_string_equal(json_string_value(json_object_get(
+                            json_array_get(json_object_get(a.json, "issues"), 0), "type")),
+                        "failed_operations");
     free_answer(&a);
     expect(b, "POST", "/health/recover", READER, NULL, NULL, 403, "DENIED", NULL);
     a = ask(b, "POST", "/health/recover", OPERATOR, NULL, NULL);
@@ -93,8 +92,8 @@ static void alerts_have_the_configured_limits(void **state)
     struct answer a = ask(b, "GET", "/alerts", READER, NULL, NULL);
     const json_t *list = json_object_get(a.json, "alerts");
     assert_int_equal(json_array_size(list), 5);
-    assert_string_equal(
-        json_string_value(json_object_get(json_array_get(list, 2), "state")), "off");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(list, 2), "state")),
+                        "off");
     const json_t *depth = json_array_get(list, 3);
     bool is_deep = json_number_value(json_object_get(depth, "value")) > 1;
     assert_string_equal(json_string_value(json_object_get(depth, "state")),
@@ -134,8 +133,8 @@ static void rollbacks_in_part_and_whole_are_history_and_numbers(void **state)
     assert_string_equal(json_string_value(json_object_get(whole, "reason")), "all of it");
     assert_true(json_is_null(json_object_get(whole, "to_step")));
     assert_string_equal(json_string_value(json_object_get(whole, "trigger")), "person");
-    assert_int_equal(
-        json_integer_value(json_object_get(json_array_get(list, 1), "to_step")), first);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(list, 1), "to_step")),
+                     first);
     free_answer(&a);
     (void)snprintf(path, sizeof path, "/operations/%lld/rollbacks?limit=1", (long long)op);
     a = ask(b, "GET", path, READER, NULL, NULL);

@@ -51,7 +51,7 @@ class Trial:
 
     def prepare(self):
         c = self.change
-        self.op = 2
+        self.op, self.before = 2, []
         if c["what"] == "create":
             self.op = 1
             return
@@ -102,6 +102,11 @@ class Trial:
                 self.drover.must(*self.args())
         if self.change.get("undo"):
             self.drover.run("rollback", self.op, "--yes", "--quiet")
+        if self.is_dead:  # its copies can only be taken back when it is there
+            ended = self.case.settle(self.op, 2, is_patient=True)
+            if ended is None:
+                self.case.nodes.all[3].come_back()
+                self.is_dead = False
         return self.case.settle(self.op)
 
     def check(self, ended):

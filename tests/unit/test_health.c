@@ -132,8 +132,8 @@ static void failed_operations_and_rollbacks_are_issues(void **state)
     const struct dr_finding *f = find(&report, "failed_operations");
     assert_non_null(f);
     assert_true(f->is_issue);
-    assert_string_equal(
-        json_string_value(json_object_get(json_array_get(f->details, 0), "error")), "it broke");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(f->details, 0), "error")),
+                        "it broke");
     dr_health_report_fini(&report);
     add_many(r, 1, "s1", 1);
     int64_t back = put(r);
@@ -352,8 +352,8 @@ static void a_dry_run_lists_what_the_real_one_does(void **state)
     add_table(t, "users", "ready", "", "n0", "n1");
     make_shard(t, 0, "users_s0", "users", TABLE_UUID, CREATE_UUID);
     make_shard(t, 1, "users_s1", "users", TABLE_UUID, CREATE_UUID);
-    make_shard(t, 0, "gone_s0", "gone", OTHER_UUID, CREATE_UUID);  /* empty: goes */
-    make_shard(t, 1, "kept_s0", "kept", OTHER_UUID, CREATE_UUID);  /* holds a row: stays */
+    make_shard(t, 0, "gone_s0", "gone", OTHER_UUID, CREATE_UUID); /* empty: goes */
+    make_shard(t, 1, "kept_s0", "kept", OTHER_UUID, CREATE_UUID); /* holds a row: stays */
     on_node(t, 1, "INSERT INTO kept_s0 VALUES(1, 'a')");
     age_records(t);
     make_shard(t, 0, "young_s0", "young", OTHER_UUID, CREATE_UUID); /* not old enough */
@@ -463,8 +463,8 @@ static void only_the_owner_cleans_up_and_anybody_may_look(void **state)
     json_t *out = NULL;
     dr_cleanup_ages_default(&ages);
     OK(r, dr_queue_open(r->dir, true, &other, &r->err));
-    assert_int_equal(
-        dr_cleanup_run(other, NULL, DR_CLEAN_ALL, &ages, false, "x", &out, &r->err), DR_BUSY);
+    assert_int_equal(dr_cleanup_run(other, NULL, DR_CLEAN_ALL, &ages, false, "x", &out, &r->err),
+                     DR_BUSY);
     assert_null(out);
     OK(r, dr_cleanup_run(other, NULL, DR_CLEAN_ALL, &ages, true, "x", &out, &r->err));
     json_decref(out);

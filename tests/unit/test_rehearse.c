@@ -69,17 +69,16 @@ static void prepare(struct theatre *h, json_t *job, struct dr_prepared *p)
 
 static json_t *create_job(struct theatre *h)
 {
-    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:[s, s]}", "kind", "table.create", "table", "users",
-                     "columns", "id INTEGER PRIMARY KEY, v TEXT", "shards", 2, "rf", 1, "nodes",
-                     h->t->node[0], h->t->node[1]);
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:[s, s]}", "kind", "table.create", "table",
+                     "users", "columns", "id INTEGER PRIMARY KEY, v TEXT", "shards", 2, "rf", 1,
+                     "nodes", h->t->node[0], h->t->node[1]);
 }
 
 static enum dr_code rehearse(struct theatre *h, json_t *job, int64_t *op, struct dr_rehearsal *out)
 {
     struct dr_prepared p = {0};
     prepare(h, job, &p);
-    enum dr_code rc =
-        dr_rehearse(h->t->r->q, &h->world, &p, "ann@host", op, out, &h->t->r->err);
+    enum dr_code rc = dr_rehearse(h->t->r->q, &h->world, &p, "ann@host", op, out, &h->t->r->err);
     dr_prepared_fini(&p);
     return rc;
 }
@@ -142,12 +141,14 @@ static void a_step_that_fails_ends_it_and_everything_is_taken_back(void **state)
     int64_t op = 0;
     json_t *record = NULL;
     prepare(h, create_job(h), &p);
-    on_node(h->t, 0, "CREATE TABLE users_s0(mine INTEGER PRIMARY KEY); INSERT INTO users_s0 VALUES"
-                     "(7)");
-    on_node(h->t, 1, "CREATE TABLE users_s0(mine INTEGER PRIMARY KEY); INSERT INTO users_s0 VALUES"
-                     "(7)");
-    assert_int_equal(
-        dr_rehearse(h->t->r->q, &h->world, &p, "ann@host", &op, &out, &h->t->r->err), DR_EXISTS);
+    on_node(h->t, 0,
+            "CREATE TABLE users_s0(mine INTEGER PRIMARY KEY); INSERT INTO users_s0 VALUES"
+            "(7)");
+    on_node(h->t, 1,
+            "CREATE TABLE users_s0(mine INTEGER PRIMARY KEY); INSERT INTO users_s0 VALUES"
+            "(7)");
+    assert_int_equal(dr_rehearse(h->t->r->q, &h->world, &p, "ann@host", &op, &out, &h->t->r->err),
+                     DR_EXISTS);
     expect_op(h->t->r, op, DR_O_ROLLED_BACK);
     assert_int_equal(tables_on(h, 0) + tables_on(h, 1), 2); /* those that were there */
     assert_int_equal(ask_node_int(h->t, 0, "SELECT mine FROM users_s0"), 7);
@@ -187,8 +188,8 @@ static void a_rebalance_is_rehearsed_up_to_the_point_of_no_return(void **state)
     json_t *after = NULL;
     make_table(h);
     for (int node = 0; node < 2; node++) {
-        if (ask_node_int(h->t, node,
-                         "SELECT count(*) FROM sqlite_master WHERE name='users_s0'") == 1) {
+        if (ask_node_int(h->t, node, "SELECT count(*) FROM sqlite_master WHERE name='users_s0'") ==
+            1) {
             on_node(h->t, node, "INSERT INTO users_s0 VALUES(6,'six'),(9,'nine')");
         }
     }

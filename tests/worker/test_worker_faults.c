@@ -255,9 +255,46 @@ static void test_a_step_over_which_workers_die_is_set_aside(void **state)
     free_bed(&b);
 }
 
+/* --- what turns back -----------------------------------------------------------------------------
+ */
+
+static void test_an_atomic_operation_puts_everything_back_when_a_step_cannot_be_done(void **state)
+{
+    struct bed b;
+    (void)state;
+    make_bed(&b, "erase=denied@3", 1, 4, 100); /* two chunks are gone by then */
+    int64_t op = put_job(&b, &(struct job){.wish = DR_WISH_RUN, .is_atomic = true});
+    run_op(&b, op);
+    expect_status(&b, op, DR_O_ROLLED_BACK);
+    assert_int_equal(rows_now(&b), 100);
+    assert_int_equal(dr_memory_checksum(b.name, ORDERS), b.sum);
+    struct dr_op o = op_now(&b, op);
+    assert_string_equal(o.wish_by, "drover");
+    assert_has(o.wish_reason, "step ");
+    assert_int_equal(o.items_undone, o.items_done);
+    free_bed(&b);
+}
+
+static void test_a_node_that_stays_away_is_given_up_after_the_time_allowed(void **state)
+{
+    struct bed b;
+    (void)state;
+    make_bed(&b, "scan=unreachable@3+1000000", 1, 4, 100);
+    int64_t op = put_job(&b, &(struct job){.wish = DR_WISH_RUN, .is_atomic = true, .give_up_s = 1});
+    dr_mono_ms begin = dr_mono_now();
+    run_op(&b, op);
+    assert_true(dr_mono_now() - begin >= 1000); /* not before */
+    expect_status(&b, op, DR_O_ROLLED_BACK);
+    assert_has(op_now(&b, op).wish_reason, "cannot be reached");
+    assert_int_equal(dr_memory_checksum(b.name, ORDERS), b.sum);
+    free_bed(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_atomic_operation_puts_everything_back_when_a_step_cannot_be_done),
+        cmocka_unit_test(test_a_node_that_stays_away_is_given_up_after_the_time_allowed),
         cmocka_unit_test(test_passing_failures_are_retried_until_it_is_done),
         cmocka_unit_test(test_why_it_is_being_retried_is_told),
         cmocka_unit_test(test_one_node_that_fails_for_long_does_not_hold_up_the_others),

@@ -200,6 +200,8 @@ struct job {
     const char *kind; /* NULL: tenant.drop */
     int32_t priority;
     enum dr_wish wish;
+    uint32_t give_up_s; /* with is_atomic: as dr_put has them */
+    bool is_atomic;
     int indexes; /* first steps that make the indexes drover_1, drover_2 ..., each with a cleanup */
 };
 
@@ -227,6 +229,8 @@ static DR_UNUSED int64_t put_plan(struct bed *b, const struct dr_request *r, con
                          .is_irreversible = dr_plan_is_irreversible(plan),
                          .plan_hash = dr_plan_hash(plan),
                          .archive_days = r->archive_days,
+                         .is_atomic = job->is_atomic,
+                         .give_up_s = job->give_up_s,
                          .by = "tester@here"};
     MUST(b, dr_queue_put(b->q, &put, next_step, &steps, &op, &b->err));
     dr_plan_end(steps.it);

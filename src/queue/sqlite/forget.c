@@ -8,7 +8,7 @@
 enum { SLICE_ROWS = 10000 };
 
 struct trace {
-    const char *count; /* rows older than ?1 that nothing of the queue belongs to any more */
+    const char *count;  /* rows older than ?1 that nothing of the queue belongs to any more */
     const char *remove; /* the first SLICE_ROWS of them */
 };
 

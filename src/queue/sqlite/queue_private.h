@@ -123,8 +123,9 @@ DR_MUST enum dr_code dr_q_recount(struct dr_queue *q, int64_t op_id, struct dr_e
 /* Note or clear ended_at, and with it archive_until, by the counts as they are now. */
 DR_MUST enum dr_code dr_q_note_end(struct dr_queue *q, int64_t op_id, struct dr_err *err);
 /* rollback.c: the history of a rollback, begun (after the steps were settled), worked on, ended. */
-DR_MUST enum dr_code dr_q_rollback_begin(struct dr_queue *q, int64_t op_id, const char *trigger,
-                                         const char *by, const char *reason, struct dr_err *err);
+DR_MUST enum dr_code dr_q_rollback_begin(struct dr_queue *q, int64_t op_id, int64_t to_step,
+                                         const char *trigger, const char *by, const char *reason,
+                                         struct dr_err *err);
 DR_MUST enum dr_code dr_q_rollback_worked(struct dr_queue *q, int64_t op_id, uint64_t ms,
                                           const char *error, struct dr_err *err);
 DR_MUST enum dr_code dr_q_rollback_end(struct dr_queue *q, int64_t op_id, struct dr_err *err);

@@ -320,8 +320,8 @@ enum dr_code dr_queue_retain(struct dr_queue *q, dr_wall_ms before, bool is_dry_
     return rc;
 }
 
-enum dr_code dr_queue_forget_op(struct dr_queue *q, int64_t op_id, bool is_dry_run,
-                                bool *would_out, struct dr_err *err)
+enum dr_code dr_queue_forget_op(struct dr_queue *q, int64_t op_id, bool is_dry_run, bool *would_out,
+                                struct dr_err *err)
 {
     static const char due[] = "SELECT count(*) FROM operations WHERE " RETAIN_DUE " AND id=?2";
     struct retain_work w = {.before = INT64_MAX, .only_op = op_id};

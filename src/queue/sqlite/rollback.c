@@ -11,16 +11,18 @@
 
 enum { FAILURES_KEPT_MS = 7 * 24 * 3600 * 1000 };
 
-enum dr_code dr_q_rollback_begin(struct dr_queue *q, int64_t op_id, const char *trigger,
-                                 const char *by, const char *reason, struct dr_err *err)
+enum dr_code dr_q_rollback_begin(struct dr_queue *q, int64_t op_id, int64_t to_step,
+                                 const char *trigger, const char *by, const char *reason,
+                                 struct dr_err *err)
 {
-    /* Steps that a worker still holds turn when they come back: they count. */
+    /* Steps that a worker still holds turn when they come back: they count. The operation's own
+     * rollback_to may be over by now, when there was nothing to undo. */
     static const char add[] =
         "INSERT INTO rollbacks(op_id, trigger, by, reason, to_step, started_at, steps,"
-        " undone_before) SELECT id, ?2, ?3, ?4, rollback_to, ?5, c7 + c1, c8 FROM operations WHERE"
+        " undone_before) SELECT id, ?2, ?3, ?4, ?6, ?5, c7 + c1, c8 FROM operations WHERE"
         " id=?1";
-    return dr_q_run(&q->w, err, add, "isssi", op_id, trigger, by == NULL ? "" : by,
-                    reason == NULL ? "" : reason, dr_wall_now());
+    return dr_q_run(&q->w, err, add, "isssii", op_id, trigger, by == NULL ? "" : by,
+                    reason == NULL ? "" : reason, dr_wall_now(), to_step);
 }
 
 enum dr_code dr_q_rollback_worked(struct dr_queue *q, int64_t op_id, uint64_t ms, const char *error,
@@ -58,7 +60,7 @@ enum dr_code dr_q_turn_back(struct dr_queue *q, int64_t op_id, int64_t to_step, 
         rc = dr_q_settle(q, op_id, DR_WISH_ROLLBACK, err);
     }
     if (rc == DR_OK) {
-        rc = dr_q_rollback_begin(q, op_id, trigger, by, reason, err);
+        rc = dr_q_rollback_begin(q, op_id, to_step, trigger, by, reason, err);
     }
     if (rc == DR_OK) { /* nothing may be left to undo at all: then it has ended already */
         static const char over[] = "SELECT wish<>4 OR ended_at>0 FROM operations WHERE id=?";

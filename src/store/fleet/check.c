@@ -36,6 +36,7 @@ static enum dr_code check_thing(const struct fl_command *c, const struct dr_shar
     case FL_CAPTURE:
     case FL_COPY:
     case FL_FOLLOW:
+    case FL_VERIFY:
     case FL_HOLD:
         break;
     case FL_CATALOG:
@@ -104,6 +105,7 @@ static enum dr_code check_now(struct fl_fleet *f, const struct fl_command *c, co
         return rc == DR_OK ? check_all_on(f, c, &c->from, err) : rc;
     case FL_COPY:
     case FL_FOLLOW:
+    case FL_VERIFY:
         rc = check_on(f, c, c->source, err);
         return rc == DR_OK ? check_all_on(f, c, &c->to, err) : rc;
     case FL_RETIRE:

@@ -38,6 +38,7 @@ static const struct {
     [FL_UNCAPTURE] = {"uncapture", HAS_SHARD},
     [FL_COPY] = {"copy", HAS_SHARD | HAS_MOVE},
     [FL_FOLLOW] = {"follow", HAS_SHARD | HAS_MOVE | HAS_LEFT},
+    [FL_VERIFY] = {"verify", HAS_SHARD | HAS_MOVE},
     [FL_CUTOVER] = {"cutover", HAS_SHARD | HAS_SWITCH},
     [FL_CUTBACK] = {"cutback", HAS_SHARD | HAS_SWITCH},
     [FL_HOLD] = {"hold", HAS_SHARD},
@@ -314,6 +315,7 @@ static enum dr_code run_on_node(struct fl_fleet *f, const char *node, const stru
     case FL_CATALOG:
     case FL_COPY:
     case FL_FOLLOW:
+    case FL_VERIFY:
     case FL_CUTOVER:
     case FL_CUTBACK:
     case FL_HOLD_UNTIL:
@@ -348,7 +350,7 @@ static enum dr_code run(struct fl_fleet *f, const char *node, const struct fl_co
     case FL_CUTOVER:
         return fl_cutover(f, c, err);
     case FL_CUTBACK:
-        return fl_cutback(f, c, err);
+        return fl_cutback(f, c, node, err);
     case FL_HOLD_UNTIL:
         return wait_until(c->until, err);
     case FL_RETIRE:
@@ -359,6 +361,7 @@ static enum dr_code run(struct fl_fleet *f, const char *node, const struct fl_co
         return DR_OK;
     case FL_COPY:
     case FL_FOLLOW:
+    case FL_VERIFY:
         return dr_fail(err, DR_INPUT, "\"%s\" is a copy step, not a command",
                        fl_what_name(c->what));
     case FL_ENSURE:
@@ -423,7 +426,7 @@ enum dr_code fl_copy(void *impl, const char *spec, const struct dr_budget *budge
     struct dr_store *source = NULL;
     struct dr_store *target[FL_NAMES_MAX];
     enum dr_code rc = fl_command_parse(spec, &c, err);
-    if (rc == DR_OK && c.what != FL_COPY && c.what != FL_FOLLOW) {
+    if (rc == DR_OK && c.what != FL_COPY && c.what != FL_FOLLOW && c.what != FL_VERIFY) {
         rc = dr_fail(err, DR_INPUT, "\"%s\" is no copy step", fl_what_name(c.what));
     }
     rc = rc == DR_OK ? pass_verb(&c, "", err) : rc;
@@ -434,6 +437,8 @@ enum dr_code fl_copy(void *impl, const char *spec, const struct dr_budget *budge
     if (rc == DR_OK && c.what == FL_COPY) {
         rc = dr_shard_copy(source, target, c.to.count, &c.shard, budget, cursor, &out->rows,
                            &out->bytes, &out->is_end, err);
+    } else if (rc == DR_OK && c.what == FL_VERIFY) {
+        rc = fl_verify(f, &c, source, target, budget, cursor, out, err);
     } else if (rc == DR_OK) {
         rc = dr_shard_follow(source, target, c.to.count, &c.shard, budget, &out->rows, &out->left,
                              err);

@@ -32,6 +32,7 @@ struct turn {
     struct fl_fleet *f;
     const struct fl_command *c;
     bool is_back;
+    const char *home;   /* of the step: the holder whose changes the copy was made by */
     const char *source; /* whose log is followed; NULL: nothing new is made, nothing is followed */
     bool is_source_first; /* it is the first holder afterwards as well: its log serves both ways */
     uint32_t all_count;   /* nodes that answer, the source left out */
@@ -516,31 +517,39 @@ enum dr_code fl_cutover(struct fl_fleet *f, const struct fl_command *c, struct d
 
 /* ---- and back ---- */
 
-/* The catalog names the old holders: they take writes, the log that led back goes. The nodes that
- * lose the shard stay fenced: what a writer with the late map brings them would be lost. */
-static enum dr_code settle_back(struct turn *t, struct dr_err *err)
+/* Still fenced, so that nothing is between the two logs: the one that led back goes, and the one
+ * that copies are followed from is there again, for an out of use table has none. Its step's undo
+ * takes it away, or the step that is done again needs it. */
+static enum dr_code change_logs(struct turn *t, struct dr_err *err)
 {
     const char *first = t->c->to.name[0];
-    bool is_other = false;
-    enum dr_code rc = DR_OK;
-    for (uint32_t i = 0; rc == DR_OK && i < t->c->from.count; i++) {
-        const char *node = t->c->from.name[i];
-        bool is_on = false;
-        if (fl_has_name(&t->c->dead, node)) {
-            continue;
-        }
-        rc = hold(t, node, false, err);
-        rc = rc == DR_OK ? fence(t, node, false, UNFENCE_WAIT_MS, err) : rc;
-        rc = rc == DR_OK ? is_captured(t, node, &is_on, err) : rc;
-        is_other = is_other || (is_on && strcmp(node, first) != 0);
-        rc = pass(rc, "fleet.cutback.unfenced", err);
-    }
-    /* With no other log there is, it is the one that the copy needs if it shall go on. */
-    bool is_way_back = is_other || !fl_has_name(&t->c->from, first) || !has_new_holder(t->c);
-    if (rc == DR_OK && is_way_back) {
+    bool is_home = fl_has_name(&t->c->from, t->home) && !fl_has_name(&t->c->dead, t->home);
+    enum dr_code rc = is_home ? capture(t, t->home, true, err) : DR_OK;
+    rc = pass(rc, "fleet.cutback.captured", err);
+    if (rc == DR_OK && strcmp(first, t->home) != 0) {
         rc = capture(t, first, false, err);
     }
     return pass(rc, "fleet.cutback.uncaptured", err);
+}
+
+/* The catalog names the old holders: they take writes. The nodes that lose the shard stay fenced:
+ * what a writer with the late map brings them would be lost. */
+static enum dr_code settle_back(struct turn *t, struct dr_err *err)
+{
+    enum dr_code rc = DR_OK;
+    for (uint32_t i = 0; rc == DR_OK && i < t->c->from.count; i++) {
+        if (!fl_has_name(&t->c->dead, t->c->from.name[i])) {
+            rc = hold(t, t->c->from.name[i], false, err);
+        }
+    }
+    rc = rc == DR_OK ? change_logs(t, err) : rc;
+    for (uint32_t i = 0; rc == DR_OK && i < t->c->from.count; i++) {
+        if (!fl_has_name(&t->c->dead, t->c->from.name[i])) {
+            rc = fence(t, t->c->from.name[i], false, UNFENCE_WAIT_MS, err);
+            rc = pass(rc, "fleet.cutback.unfenced", err);
+        }
+    }
+    return rc;
 }
 
 /* The switch has not been taken back: the new holders go on. */
@@ -582,9 +591,10 @@ static enum dr_code prepare_back(struct turn *t, struct dr_err *err)
     return pass(rc, "fleet.cutback.compared", err);
 }
 
-enum dr_code fl_cutback(struct fl_fleet *f, const struct fl_command *c, struct dr_err *err)
+enum dr_code fl_cutback(struct fl_fleet *f, const struct fl_command *c, const char *node,
+                        struct dr_err *err)
 {
-    struct turn t = {.f = f, .c = c, .is_back = true};
+    struct turn t = {.f = f, .c = c, .home = node, .is_back = true};
     enum place place = PLACE_FROM;
     bool is_open = false;
     enum dr_code rc = find_place(f, c, &place, err);

@@ -13,6 +13,9 @@
 
 enum { FL_NODES_OPEN_MAX = 256, FL_NAMES_MAX = DR_SHARD_TARGETS_MAX, FL_NODE_BYTES_MAX = 120 };
 
+/* A shard of so many rows is read whole while its writers are held; a bigger one is not. */
+enum { FL_DIGEST_ROWS_MAX = 50000 };
+
 /* A node whose store is open. */
 struct fl_node {
     char *name;
@@ -61,6 +64,7 @@ enum fl_what {
     FL_UNCAPTURE,
     FL_COPY,
     FL_FOLLOW,
+    FL_VERIFY,
     FL_CUTOVER,
     FL_CUTBACK,
     FL_HOLD,
@@ -83,7 +87,7 @@ struct fl_command {
     struct dr_shard_id shard;
     const json_t *entry;
     const char *columns, *extra;
-    const char *source; /* copy, follow */
+    const char *source; /* copy, follow, verify */
     struct fl_names from, to, drop;
     struct fl_names dead;  /* of `from`: known to be gone when the step was planned */
     const char *uncapture; /* NULL: none */
@@ -112,8 +116,12 @@ enum dr_code fl_copy(void *impl, const char *spec, const struct dr_budget *budge
                      struct dr_cursor *cursor, struct dr_copied *out, struct dr_err *err);
 enum dr_code fl_survey_spec(void *impl, const char *spec, struct dr_survey *survey,
                             struct dr_err *err);
+enum dr_code fl_verify(struct fl_fleet *f, const struct fl_command *c, struct dr_store *source,
+                       struct dr_store *const *target, const struct dr_budget *budget,
+                       struct dr_cursor *cursor, struct dr_copied *out, struct dr_err *err);
 enum dr_code fl_cutover(struct fl_fleet *f, const struct fl_command *c, struct dr_err *err);
-enum dr_code fl_cutback(struct fl_fleet *f, const struct fl_command *c, struct dr_err *err);
+enum dr_code fl_cutback(struct fl_fleet *f, const struct fl_command *c, const char *node,
+                        struct dr_err *err);
 enum dr_code fl_clean(struct fl_fleet *f, const struct fl_command *c, const char *node,
                       struct dr_err *err);
 enum dr_code fl_retire(struct fl_fleet *f, const struct fl_command *c, struct dr_err *err);

@@ -64,22 +64,28 @@ static void add_hashes(struct dr_str *to, const struct sa_store *s, const struct
     dr_str_addf(to, ")), 16), 16, 10) AS UNSIGNED)) FROM %s FORCE INDEX (PRIMARY)", t->quoted);
 }
 
+static enum dr_code add_range(struct dr_str *sql, struct sa_store *s, const struct sh_table *t,
+                              char *const *after, char *const *upto, struct dr_err *err)
+{
+    enum dr_code rc = DR_OK;
+    if (after != NULL) {
+        dr_str_add(sql, " WHERE ");
+        rc = sh_add_bound(sql, s, t, true, after, err);
+    }
+    if (rc == DR_OK && upto != NULL) {
+        dr_str_add(sql, after != NULL ? " AND " : " WHERE ");
+        rc = sh_add_bound(sql, s, t, false, upto, err);
+    }
+    return rc == DR_OK && sql->is_short ? dr_fail_nomem(err) : rc;
+}
+
 static enum dr_code sum_piece(struct sa_store *s, const struct sh_table *t, char *const *after,
                               char *const *upto, struct sum *sum, struct dr_err *err)
 {
     struct dr_str sql;
-    enum dr_code rc = DR_OK;
     dr_str_init(&sql);
     add_hashes(&sql, s, t);
-    if (after != NULL) {
-        dr_str_add(&sql, " WHERE ");
-        rc = sh_add_bound(&sql, s, t, true, after, err);
-    }
-    if (rc == DR_OK && upto != NULL) {
-        dr_str_add(&sql, after != NULL ? " AND " : " WHERE ");
-        rc = sh_add_bound(&sql, s, t, false, upto, err);
-    }
-    rc = rc == DR_OK && sql.is_short ? dr_fail_nomem(err) : rc;
+    enum dr_code rc = add_range(&sql, s, t, after, upto, err);
     rc = rc == DR_OK ? sh_rows(s->db, take_sum, sum, err, "%s", sql.data) : rc;
     dr_str_fini(&sql);
     return rc;
@@ -108,6 +114,123 @@ enum dr_code sh_digest(void *impl, const struct dr_shard_id *id, struct dr_shard
         out->rows = sum.rows;
         (void)snprintf(out->text, sizeof out->text, "%016llx%016llx", (unsigned long long)sum.rows,
                        (unsigned long long)sum.hash);
+    }
+    dr_arena_destroy(a);
+    return rc;
+}
+
+/* ---- comparing range by range ---- */
+
+struct range {
+    char *after[SH_KEYS_MAX];
+    char *upto[SH_KEYS_MAX];
+    bool has_after, has_upto;
+    struct sum sum; /* of the source */
+    const struct sh_thing *shard;
+    uint32_t key_count;
+};
+
+/* Are there as many rows as at the source? No more of them are counted than that takes: where the
+ * source was emptied, the target's rows are many. */
+static enum dr_code count_range(struct sa_store *s, const struct sh_table *t, struct range *r,
+                                bool *same_out, struct dr_err *err)
+{
+    struct dr_str sql;
+    int64_t rows = 0;
+    dr_str_init(&sql);
+    dr_str_addf(&sql, "SELECT COUNT(*) FROM (SELECT 1 FROM %s%s%s", s->is_pg ? "ONLY " : "",
+                t->quoted, s->is_pg ? "" : " FORCE INDEX (PRIMARY)");
+    enum dr_code rc =
+        add_range(&sql, s, t, r->has_after ? r->after : NULL, r->has_upto ? r->upto : NULL, err);
+    dr_str_addf(&sql, " LIMIT %llu) x", (unsigned long long)(r->sum.rows + 1));
+    rc = rc == DR_OK && sql.is_short ? dr_fail_nomem(err) : rc;
+    rc = rc == DR_OK ? sh_number(s->db, &rows, err, "%s", sql.data) : rc;
+    *same_out = (uint64_t)rows == r->sum.rows;
+    dr_str_fini(&sql);
+    return rc;
+}
+
+static enum dr_code compare_target(struct sa_store *s, const struct dr_shard_id *id,
+                                   struct dr_arena *a, struct range *r, bool *same_out,
+                                   struct dr_err *err)
+{
+    struct sh_thing shard;
+    struct sh_table t;
+    struct sum sum = {.is_pg = s->is_pg};
+    enum dr_code rc = sh_need(s, id, SH_SHARD, false, a, &shard, err);
+    rc = rc == DR_OK ? sh_table_load(s, id->name, a, &t, err) : rc;
+    if (rc != DR_OK) {
+        dr_wrap(err, "target");
+        return rc;
+    }
+    if (strcmp(shard.made_of, r->shard->made_of) != 0 || t.key_count != r->key_count) {
+        return dr_fail(err, DR_CONFLICT, "target %s is made of other columns than the source",
+                       shard.quoted);
+    }
+    rc = count_range(s, &t, r, same_out, err);
+    if (rc == DR_OK && *same_out && r->sum.rows > 0) {
+        rc = sum_piece(s, &t, r->has_after ? r->after : NULL, r->has_upto ? r->upto : NULL, &sum,
+                       err);
+        *same_out = sum.rows == r->sum.rows && sum.hash == r->sum.hash;
+    }
+    return rc;
+}
+
+static void add_key(struct dr_str *to, char *const *text, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        dr_str_addf(to, "%s%s", i > 0 ? ", " : "(", text[i]);
+    }
+    dr_str_addc(to, ')');
+}
+
+static void tell_range(const struct range *r, char *buf, size_t buf_bytes)
+{
+    struct dr_str text;
+    dr_str_init(&text);
+    if (r->has_after) {
+        dr_str_add(&text, "behind ");
+        add_key(&text, r->after, r->key_count);
+    }
+    if (r->has_upto) {
+        dr_str_add(&text, r->has_after ? " up to " : "up to ");
+        add_key(&text, r->upto, r->key_count);
+    }
+    dr_copy_text(buf, buf_bytes, text.len == 0 ? "all" : dr_str_text(&text));
+    dr_str_fini(&text);
+}
+
+enum dr_code sh_compare(void *source, void *const *target, uint32_t target_count,
+                        const struct dr_shard_id *id, const struct dr_budget *budget,
+                        struct dr_cursor *cursor, struct dr_shard_compared *out, struct dr_err *err)
+{
+    struct sa_store *s = source;
+    struct sh_thing shard;
+    struct sh_table t;
+    struct range r = {.sum = {.is_pg = s->is_pg}, .shard = &shard};
+    bool is_same = true;
+    struct dr_arena *a = dr_arena_create(ARENA_BYTES);
+    enum dr_code rc = a == NULL ? dr_fail_nomem(err) : DR_OK;
+    rc = rc == DR_OK ? sh_need(s, id, SH_SHARD, false, a, &shard, err) : rc;
+    rc = rc == DR_OK ? sh_table_load(s, id->name, a, &t, err) : rc;
+    rc = rc == DR_OK ? sh_cursor_read(cursor, &t, r.after, &r.has_after, err) : rc;
+    rc = rc == DR_OK ? sh_find_bound(s, &t, r.has_after ? r.after : NULL,
+                                     sh_plan_rows(s, id, budget), r.upto, &r.has_upto, err)
+                     : rc;
+    rc = rc == DR_OK ? sum_piece(s, &t, r.has_after ? r.after : NULL, r.has_upto ? r.upto : NULL,
+                                 &r.sum, err)
+                     : rc;
+    r.key_count = rc == DR_OK ? t.key_count : 0;
+    for (uint32_t i = 0; rc == DR_OK && is_same && i < target_count; i++) {
+        rc = compare_target(target[i], id, a, &r, &is_same, err);
+    }
+    if (rc == DR_OK) {
+        *out = (struct dr_shard_compared){
+            .rows = r.sum.rows, .is_different = !is_same, .is_end = !r.has_upto};
+        tell_range(&r, out->range, sizeof out->range);
+    }
+    if (rc == DR_OK && is_same && r.has_upto) {
+        rc = sh_cursor_write(&t, r.upto, cursor, err);
     }
     dr_arena_destroy(a);
     return rc;

@@ -180,7 +180,7 @@ static enum dr_code read_epoch(void *impl, const char *collection, uint64_t *epo
     {                                                                                              \
         .ensure = sh_ensure, .drop = sh_drop, .capture = sh_capture, .fence = sh_fence,            \
         .hold = sh_hold, .copy = sh_copy, .follow = sh_follow, .digest = sh_digest,                \
-        .compare = sh_compare, .facts = sh_facts, .records = sh_records,                                                  \
+        .compare = sh_compare, .facts = sh_facts, .records = sh_records,                           \
     }
 
 static const struct dr_shard_ops shards_mariadb = SHARD_OPS;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Owns how rows of a shard travel from one file to others: the copy in the order of the primary
- * key, the following of logged keys, and digests. Values are bound as they were read, so every type
- * arrives byte for byte; generated columns compute themselves. */
+ * key, and the following of logged keys. Values are bound as they were read, so every type arrives
+ * byte for byte; generated columns compute themselves. */
 #include <assert.h>
 #include <inttypes.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -106,7 +105,7 @@ struct side {
     sqlite3_stmt *put, *drop;
 };
 
-static void add_marks(struct dr_str *out, uint32_t count)
+void sqs_add_marks(struct dr_str *out, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         dr_str_add(out, i == 0 ? "?" : ", ?");
@@ -119,7 +118,7 @@ static enum dr_code prepare_put(struct side *to, const struct sqs_shape *shape, 
     struct dr_str text;
     dr_str_init(&text);
     dr_str_addf(&text, "REPLACE INTO \"%s\"(%s) VALUES(", name, shape->columns);
-    add_marks(&text, shape->column_count);
+    sqs_add_marks(&text, shape->column_count);
     dr_str_addc(&text, ')');
     enum dr_code rc =
         text.is_short ? dr_fail_nomem(err) : sq_prepare(to->x.n, dr_str_text(&text), &to->put, err);
@@ -217,8 +216,8 @@ static enum dr_code drop_row(struct side *to, uint32_t count, const struct dr_va
     return rc;
 }
 
-static enum dr_code read_values(struct sq_node *n, sqlite3_stmt *st, int first, uint32_t count,
-                                struct dr_value *out, struct dr_err *err)
+enum dr_code sqs_read_values(struct sq_node *n, sqlite3_stmt *st, int first, uint32_t count,
+                             struct dr_value *out, struct dr_err *err)
 {
     enum dr_code rc = DR_OK;
     for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
@@ -228,8 +227,8 @@ static enum dr_code read_values(struct sq_node *n, sqlite3_stmt *st, int first, 
 }
 
 /* SQLite lets several rows have the "same" key NULL: none of them could be told from another. */
-static enum dr_code check_key(const struct sq_node *n, const struct dr_shard_id *id,
-                              const struct dr_value *key, uint32_t count, struct dr_err *err)
+enum dr_code sqs_check_key(const struct sq_node *n, const struct dr_shard_id *id,
+                           const struct dr_value *key, uint32_t count, struct dr_err *err)
 {
     for (uint32_t i = 0; i < count; i++) {
         if (key[i].type == DR_V_NULL) {
@@ -275,7 +274,7 @@ static enum dr_code start_rows(struct copying *c, const struct dr_cursor *cursor
                 c->shape.table);
     if (count > 0) {
         dr_str_addf(&text, " WHERE (%s) > (", c->shape.key_columns);
-        add_marks(&text, count);
+        sqs_add_marks(&text, count);
         dr_str_addc(&text, ')');
     }
     dr_str_addf(&text, " ORDER BY %s", c->shape.key_columns);
@@ -299,8 +298,8 @@ static enum dr_code copy_row(struct copying *c, sqlite3_stmt *st, struct dr_err 
 {
     struct dr_value key[DR_KEY_PARTS_MAX];
     int keys = (int)c->shape.key_count;
-    enum dr_code rc = read_values(c->from.n, st, 0, c->shape.key_count, key, err);
-    rc = rc == DR_OK ? check_key(c->from.n, c->from.id, key, c->shape.key_count, err) : rc;
+    enum dr_code rc = sqs_read_values(c->from.n, st, 0, c->shape.key_count, key, err);
+    rc = rc == DR_OK ? sqs_check_key(c->from.n, c->from.id, key, c->shape.key_count, err) : rc;
     if (rc != DR_OK) {
         return rc;
     }
@@ -407,7 +406,7 @@ static enum dr_code follow_key(struct following *f, sqlite3_stmt *find, const st
                                struct dr_err *err)
 {
     bool is_row = false;
-    enum dr_code rc = check_key(f->from.n, f->from.id, key, f->shape.key_count, err);
+    enum dr_code rc = sqs_check_key(f->from.n, f->from.id, key, f->shape.key_count, err);
     for (uint32_t i = 0; rc == DR_OK && i < f->shape.key_count; i++) {
         rc = sq_bind(f->from.n, find, (int)i + 1, &key[i], err);
     }
@@ -437,7 +436,7 @@ static enum dr_code follow_entries(struct following *f, uint64_t max, dr_mono_ms
         if (rc != DR_OK || !is_row) {
             break;
         }
-        rc = read_values(f->from.n, st, 1, f->shape.key_count, key, err);
+        rc = sqs_read_values(f->from.n, st, 1, f->shape.key_count, key, err);
         rc = rc == DR_OK ? follow_key(f, find, key, err) : rc;
         f->last = sqlite3_column_int64(st, 0);
         f->applied++;
@@ -507,82 +506,5 @@ enum dr_code sqs_follow(void *source, void *const *target, uint32_t target_count
     rc = rc == DR_OK ? dr_fault_pass("store.sqlite.shard.follow.applied", err) : rc;
     rc = rc == DR_OK ? forget_entries(source, id, last, left_out, err) : rc;
     *applied_out = rc == DR_OK ? f.applied : 0;
-    return rc;
-}
-
-/* ---- digest ---- */
-
-struct digest_sum {
-    uint64_t sum_low, sum_high, xor_low, xor_high, rows;
-};
-
-/* A sum and an exclusive or of the rows' hashes do not know their order; two of each, of 64 bits,
- * because equal rows would cancel each other out in the one and not in the other. */
-static enum dr_code add_row(struct sq_node *n, sqlite3_stmt *st, struct dr_value *value,
-                            uint32_t count, struct dr_str *row, struct digest_sum *out,
-                            struct dr_err *err)
-{
-    enum dr_code rc = read_values(n, st, 0, count, value, err);
-    if (rc != DR_OK) {
-        return rc;
-    }
-    dr_str_clear(row);
-    dr_values_encode(value, count, row);
-    if (row->is_short) {
-        return dr_fail_nomem(err);
-    }
-    XXH128_hash_t h = XXH3_128bits(row->data, row->len);
-    out->sum_low += h.low64;
-    out->sum_high += h.high64;
-    out->xor_low ^= h.low64;
-    out->xor_high ^= h.high64;
-    out->rows++;
-    return DR_OK;
-}
-
-static enum dr_code sum_rows(struct sqs *x, const struct sqs_shape *shape, struct digest_sum *out,
-                             struct dr_err *err)
-{
-    sqlite3_stmt *st = NULL;
-    bool is_row = false;
-    struct dr_str row;
-    dr_str_init(&row);
-    struct dr_value *value = dr_arena_alloc(x->a, shape->column_count * sizeof *value);
-    const char *text = dr_arena_printf(x->a, "SELECT %s FROM %s", shape->columns, shape->table);
-    enum dr_code rc =
-        value == NULL || text == NULL ? dr_fail_nomem(err) : sq_prepare(x->n, text, &st, err);
-    while (rc == DR_OK) {
-        rc = dr_sql_step(&x->n->sql, st, &is_row, err);
-        if (rc != DR_OK || !is_row) {
-            break;
-        }
-        rc = add_row(x->n, st, value, shape->column_count, &row, out, err);
-    }
-    sq_done(st);
-    dr_str_fini(&row);
-    return rc;
-}
-
-enum dr_code sqs_digest(void *impl, const struct dr_shard_id *id, struct dr_shard_digest *out,
-                        struct dr_err *err)
-{
-    struct sqs x;
-    struct sqs_shape shape;
-    struct digest_sum sum = {0};
-    const char *name = NULL;
-    enum dr_code rc = sqs_begin_read(impl, id, &x, err);
-    if (rc != DR_OK) {
-        return rc;
-    }
-    rc = sqs_thing(&x, &name, err);
-    rc = rc == DR_OK ? sqs_read_shape(x.n, name, x.a, &shape, err) : rc;
-    rc = rc == DR_OK ? sum_rows(&x, &shape, &sum, err) : rc;
-    if (rc == DR_OK) {
-        out->rows = sum.rows;
-        (void)snprintf(out->text, sizeof out->text,
-                       "%016" PRIx64 "%016" PRIx64 "%016" PRIx64 "%016" PRIx64, sum.sum_high,
-                       sum.sum_low, sum.xor_high, sum.xor_low);
-    }
-    (void)sqs_end(&x, DR_STOPPED, NULL);
     return rc;
 }

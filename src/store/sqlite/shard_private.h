@@ -87,6 +87,15 @@ enum dr_code sqs_copy(void *source, void *const *target, uint32_t target_count,
 enum dr_code sqs_follow(void *source, void *const *target, uint32_t target_count,
                         const struct dr_shard_id *id, const struct dr_budget *budget,
                         uint64_t *applied_out, uint64_t *left_out, struct dr_err *err);
+/* Also for what compares. "?, ?" */
+void sqs_add_marks(struct dr_str *out, uint32_t count);
+/* Columns from `first` on. */
+enum dr_code sqs_read_values(struct sq_node *n, sqlite3_stmt *st, int first, uint32_t count,
+                             struct dr_value *out, struct dr_err *err);
+/* DR_REFUSED: a key that has NULL in it. */
+enum dr_code sqs_check_key(const struct sq_node *n, const struct dr_shard_id *id,
+                           const struct dr_value *key, uint32_t count, struct dr_err *err);
+/* ---- shard_compare.c ---- */
 enum dr_code sqs_digest(void *impl, const struct dr_shard_id *id, struct dr_shard_digest *out,
                         struct dr_err *err);
 enum dr_code sqs_compare(void *source, void *const *target, uint32_t target_count,
