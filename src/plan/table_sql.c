@@ -3,8 +3,8 @@
  *
  *   create      0 reserve   1 a table per shard and holder              2 ready
  *   rebalance   0 begin     1 per shard that moves, one after another:   2 hold the sources
- *                             ensure, capture, copy, follow, cut over    3 drop them: no return
- *                                                                        4 end
+ *                             ensure, capture, copy, follow, verify,     3 drop them: no return
+ *                             cut over                                   4 end
  *   drop        0 mark      1 rename out of use   2 hold   3 drop: no return   4 remove
  *
  * Moves that touch the same node follow each other, so that few shards are open at a time; moves
@@ -178,8 +178,9 @@ struct move {
     const struct dr_layout_plan *to;
     uint32_t shard;
     uint32_t source; /* the first holder that lives: it has every acknowledged row */
-    uint32_t *fresh; /* nodes that get a copy */
+    uint32_t *fresh; /* nodes that get a copy; behind them the other living holders that stay */
     uint32_t fresh_count;
+    uint32_t stay_count;
     int64_t *last;   /* by node: the cut over of the last move that touched it; 0: none */
     int64_t cutover; /* number that this move's cut over will have */
 };
@@ -188,6 +189,7 @@ static enum dr_code begin_move(struct dr_plan *p, struct move *m, struct dr_err 
 {
     const struct dr_layout_plan *now = &m->v->layout;
     m->fresh_count = 0;
+    m->stay_count = 0;
     m->source = UINT32_MAX;
     m->fresh = dr_arena_alloc(p->arena, ((size_t)m->to->count[m->shard] + 1) * sizeof *m->fresh);
     if (m->fresh == NULL) {
@@ -201,6 +203,12 @@ static enum dr_code begin_move(struct dr_plan *p, struct move *m, struct dr_err 
         uint32_t node = m->to->holder[m->shard][i];
         if (!holds(now, m->shard, node)) {
             m->fresh[m->fresh_count++] = node;
+        }
+    }
+    for (uint32_t i = 0; i < m->to->count[m->shard]; i++) {
+        uint32_t node = m->to->holder[m->shard][i];
+        if (holds(now, m->shard, node) && node != m->source && m->v->node[node].is_alive) {
+            m->fresh[m->fresh_count + m->stay_count++] = node;
         }
     }
     if (m->source == UINT32_MAX) {
@@ -257,7 +265,12 @@ static int64_t add_copy(struct dr_table_list *l, const struct move *m, const cha
     bool is_copy = strcmp(verb, "copy") == 0;
     const char *from = m->v->node[m->source].name;
     const char *shard = dr_table_shard_name(l->plan, m->v, m->shard);
-    json_t *to = dr_table_names(m->v, m->fresh, m->fresh_count);
+    const char *title = is_copy                       ? "copy %s_s%" PRIu32 " from %s"
+                        : strcmp(verb, "verify") == 0 ? "compare %s_s%" PRIu32 " with %s"
+                                                      : "bring what changed in %s_s%" PRIu32
+                                                        " from %s";
+    json_t *to = dr_table_names(m->v, m->fresh,
+                                m->fresh_count + (strcmp(verb, "verify") == 0 ? m->stay_count : 0));
     struct dr_plan_step step = {
         .kind = DR_STEP_COPY,
         .node = m->v->node[m->fresh[0]].name,
@@ -266,10 +279,7 @@ static int64_t add_copy(struct dr_table_list *l, const struct move *m, const cha
         .stage = STAGE_WORK,
         .wait_for = before,
         .is_estimate_known = true,
-        .title = dr_table_text(l->plan,
-                               is_copy ? "copy %s_s%" PRIu32 " from %s"
-                                       : "bring what changed in %s_s%" PRIu32 " from %s",
-                               m->v->table, m->shard, from)};
+        .title = dr_table_text(l->plan, title, m->v->table, m->shard, from)};
     if (is_copy && shard != NULL) {
         step.estimated = dr_table_rows(m->v, m->source, shard, &step.is_estimate_known);
     }
@@ -296,7 +306,7 @@ static enum dr_code add_move(struct dr_table_list *l, struct move *m, struct dr_
         return rc;
     }
     int64_t before = find_before(m);
-    m->cutover = (int64_t)l->count + m->fresh_count + 1 + (m->fresh_count > 0 ? 2 : 0) + 1;
+    m->cutover = (int64_t)l->count + m->fresh_count + 1 + (m->fresh_count > 0 ? 3 : 0) + 1;
     before = add_ensures(l, m, before);
     if (before >= 0) {
         before = add_capture(l, m, before);
@@ -304,6 +314,7 @@ static enum dr_code add_move(struct dr_table_list *l, struct move *m, struct dr_
     if (before > 0 && m->fresh_count > 0) {
         before = add_copy(l, m, "copy", before);
         before = before > 0 ? add_copy(l, m, "follow", before) : 0;
+        before = before > 0 ? add_copy(l, m, "verify", before) : 0;
     }
     int64_t cutover = before > 0 ? add_cutover(l, m, before) : 0;
     if (cutover == 0) {

@@ -298,17 +298,18 @@ static void a_new_node_gets_what_levels_and_nothing_else_moves(void **state)
                          "{\"name\":\"users_s1\",\"rows\":9}") "," SEEN("b", "true", "false",
                                                                         "") "," SEEN("c", "true",
                                                                                      "true", "")));
-    assert_int_equal(dr_plan_no_return(s.plan), 8);
+    assert_int_equal(dr_plan_no_return(s.plan), 9);
     static const char *const lines[] = {
         "1 0 catalog command table_begin table_cancel 0 0",
-        "2 1 c command ensure drop 0 6",
-        "3 1 a command capture uncapture 2 6",
+        "2 1 c command ensure drop 0 7",
+        "3 1 a command capture uncapture 2 7",
         "4 1 c copy copy nothing 3 0",
         "5 1 c copy follow nothing 4 0",
-        "6 1 a command cutover cutback 5 0",
-        "7 2 catalog command hold-until nothing 0 0",
-        "8 3 c command retire NONE 0 0",
-        "9 4 catalog command table_end NONE 0 0",
+        "6 1 c copy verify nothing 5 0",
+        "7 1 a command cutover cutback 6 0",
+        "8 2 catalog command hold-until nothing 0 0",
+        "9 3 c command retire NONE 0 0",
+        "10 4 catalog command table_end NONE 0 0",
     };
     EXPECT(&s, lines);
     assert_true(dr_plan_estimated(s.plan) == 7 || dr_plan_estimated(s.plan) == 9);
@@ -330,17 +331,59 @@ static void a_dead_node_is_given_up_only_when_named(void **state)
         extra);
     static const char *const lines[] = {
         "1 0 catalog command table_begin table_cancel 0 0",
-        "2 1 c command ensure drop 0 6",
-        "3 1 b command capture uncapture 2 6",
+        "2 1 c command ensure drop 0 7",
+        "3 1 b command capture uncapture 2 7",
         "4 1 c copy copy nothing 3 0",
         "5 1 c copy follow nothing 4 0",
-        "6 1 b command cutover cutback 5 0",
-        "7 3 b command retire NONE 0 0",
-        "8 3 catalog command give-up NONE 0 0",
-        "9 4 catalog command table_end NONE 0 0",
+        "6 1 c copy verify nothing 5 0",
+        "7 1 b command cutover cutback 6 0",
+        "8 3 b command retire NONE 0 0",
+        "9 3 catalog command give-up NONE 0 0",
+        "10 4 catalog command table_end NONE 0 0",
     };
     EXPECT(&s, lines);
     done(&s);
+}
+
+/* All copies there will be are compared with the source: the new one, and those that stay and
+ * live. The one that is copied from is not compared with itself. */
+static void copies_that_stay_are_compared_as_well(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *job, *copied, *compared;
+    } cases[] = {
+        {"[\"c\"]", "\"from\":\"a\",\"to\":[\"d\"]", "\"from\":\"a\",\"to\":[\"d\",\"b\"]"},
+        {"[\"a\"]", "\"from\":\"a\",\"to\":[\"d\"]", "\"from\":\"a\",\"to\":[\"d\",\"b\",\"c\"]"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct scene s;
+        struct dr_plan_iter *it = NULL;
+        struct dr_plan_step step;
+        bool has = true;
+        int seen = 0;
+        char job[200];
+        (void)snprintf(job, sizeof job,
+                       "{\"kind\":\"table.rebalance\",\"table\":\"users\",\"remove\":%s}",
+                       cases[i].job);
+        expect_made(&s, job,
+                    REBALANCE_EXTRA(
+                        "3", "ready", SHARD("0", "\"a\",\"b\",\"c\""),
+                        SEEN("a", "true", "false", "") "," SEEN("b", "true", "false", "") "," SEEN(
+                            "c", "true", "false", "") "," SEEN("d", "true", "false", "")));
+        assert_int_equal(dr_plan_begin(s.plan, &it, &s.err), DR_OK);
+        while (dr_plan_next(it, &step, &has, &s.err) == DR_OK && has) {
+            bool is_verify = strstr(step.query, "{\"fleet\":\"verify\"") != NULL;
+            bool is_copy = strstr(step.query, "{\"fleet\":\"copy\"") != NULL;
+            if (is_copy || is_verify) {
+                assert_non_null(strstr(step.query, is_copy ? cases[i].copied : cases[i].compared));
+                seen++;
+            }
+        }
+        assert_int_equal(seen, 2);
+        dr_plan_end(it);
+        done(&s);
+    }
 }
 
 static void the_last_copy_on_a_dead_node_is_never_given_up(void **state)
@@ -446,6 +489,7 @@ int main(void)
         cmocka_unit_test(a_node_that_does_not_answer_is_named_before_anything_is_queued),
         cmocka_unit_test(a_new_node_gets_what_levels_and_nothing_else_moves),
         cmocka_unit_test(a_dead_node_is_given_up_only_when_named),
+        cmocka_unit_test(copies_that_stay_are_compared_as_well),
         cmocka_unit_test(the_last_copy_on_a_dead_node_is_never_given_up),
         cmocka_unit_test(a_table_that_somebody_holds_is_refused_with_the_holder),
         cmocka_unit_test(too_few_nodes_for_rf_are_refused),

@@ -7,7 +7,11 @@
  * acknowledged by the last. The old holders refuse writes from the fence on, so what is
  * acknowledged is in the source, or its key in the source's log, before the log is followed to its
  * end; the new holders are equal to the source before the catalog names them; and until the old
- * ones are out of use they stay fenced, whatever map a writer still has. */
+ * ones are out of use they stay fenced, whatever map a writer still has.
+ *
+ * Reading all of a big shard would hold its writers for too long. It was compared range by range
+ * before (verify.c), and what was written since is in the log: under the fence only its beginning
+ * is looked at, for a TRUNCATE leaves no trace in some logs. */
 #include <assert.h>
 #include <inttypes.h>
 #include <string.h>
@@ -35,6 +39,7 @@ struct turn {
     const char *home;   /* of the step: the holder whose changes the copy was made by */
     const char *source; /* whose log is followed; NULL: nothing new is made, nothing is followed */
     bool is_source_first; /* it is the first holder afterwards as well: its log serves both ways */
+    uint64_t rows_most;   /* of any node */
     uint32_t all_count;   /* nodes that answer, the source left out */
     const char *all[ALL_MAX];
     struct fl_names gone; /* leaving holders that do not answer */
@@ -209,6 +214,7 @@ static enum dr_code is_captured(struct turn *t, const char *node, bool *out, str
     enum dr_code rc = open_node(t, node, &s, err);
     rc = rc == DR_OK ? fl_note(t->f, node, dr_shard_facts(s, &t->c->shard, &facts, err)) : rc;
     *out = rc == DR_OK && facts.is_captured && facts.is_owned;
+    t->rows_most = facts.rows > t->rows_most ? facts.rows : t->rows_most;
     return rc;
 }
 
@@ -403,18 +409,51 @@ static enum dr_code compare_one(struct turn *t, const char *node,
                          have.text);
 }
 
+/* The first row of a new holder is the source's first row, or both have none. */
+static enum dr_code compare_begin(struct turn *t, const char *node, struct dr_err *err)
+{
+    struct dr_store *source = NULL;
+    struct dr_store *target = NULL;
+    struct dr_shard_compared seen = {0};
+    struct dr_budget budget = {.items_max = 1, .bytes_max = BATCH_BYTES};
+    uint32_t left = 0;
+    if (fl_has_name(&t->c->from, node) && fl_has_name(&t->c->to, node)) {
+        return DR_OK; /* it was a holder all the time */
+    }
+    struct dr_cursor *cursor = dr_calloc(1, sizeof *cursor);
+    enum dr_code rc = cursor == NULL ? dr_fail_nomem(err) : time_left(t, &left, err);
+    budget.ms_max = left;
+    rc = rc == DR_OK ? open_node(t, t->source, &source, err) : rc;
+    rc = rc == DR_OK ? open_node(t, node, &target, err) : rc;
+    rc = rc == DR_OK ? fl_note(t->f, node,
+                               dr_shard_compare(source, &target, 1, &t->c->shard, &budget, cursor,
+                                                &seen, err))
+                     : rc;
+    dr_free(cursor);
+    return rc != DR_OK || !seen.is_different
+               ? rc
+               : dr_fail(err, DR_CONFLICT,
+                         "shard %s: row contents differ: node %s does not begin with the row that "
+                         "node %s begins with (%s). A TRUNCATE?",
+                         t->c->shard.name, node, t->source, seen.range);
+}
+
 /* Whoever shall hold the shard has what the source has. */
 static enum dr_code compare(struct turn *t, const struct fl_names *names, struct dr_err *err)
 {
-    struct dr_shard_digest wanted;
+    struct dr_shard_digest wanted = {0};
+    uint32_t left = 0;
+    bool is_big = t->rows_most > FL_DIGEST_ROWS_MAX;
     if (t->source == NULL) {
         return DR_OK;
     }
-    enum dr_code rc = read_digest(t, t->source, &wanted, err);
+    enum dr_code rc = is_big ? DR_OK : read_digest(t, t->source, &wanted, err);
     for (uint32_t i = 0; rc == DR_OK && i < names->count; i++) {
-        if (strcmp(names->name[i], t->source) != 0) {
-            rc = compare_one(t, names->name[i], &wanted, err);
+        const char *node = names->name[i];
+        if (strcmp(node, t->source) != 0) {
+            rc = is_big ? compare_begin(t, node, err) : compare_one(t, node, &wanted, err);
         }
+        rc = rc == DR_OK ? time_left(t, &left, err) : rc;
     }
     return rc;
 }
@@ -532,22 +571,31 @@ static enum dr_code change_logs(struct turn *t, struct dr_err *err)
     return pass(rc, "fleet.cutback.uncaptured", err);
 }
 
+/* In use and, at the end, open to writers again. One that was dead when the step was planned may
+ * be so still: then the switch has never left it. */
+static enum dr_code reopen(struct turn *t, const char *node, bool is_end, struct dr_err *err)
+{
+    enum dr_code rc =
+        is_end ? fence(t, node, false, UNFENCE_WAIT_MS, err) : hold(t, node, false, err);
+    if (rc == DR_UNREACHABLE && fl_has_name(&t->c->dead, node)) {
+        dr_err_clear(err);
+        return DR_OK;
+    }
+    return rc;
+}
+
 /* The catalog names the old holders: they take writes. The nodes that lose the shard stay fenced:
  * what a writer with the late map brings them would be lost. */
 static enum dr_code settle_back(struct turn *t, struct dr_err *err)
 {
     enum dr_code rc = DR_OK;
     for (uint32_t i = 0; rc == DR_OK && i < t->c->from.count; i++) {
-        if (!fl_has_name(&t->c->dead, t->c->from.name[i])) {
-            rc = hold(t, t->c->from.name[i], false, err);
-        }
+        rc = reopen(t, t->c->from.name[i], false, err);
     }
     rc = rc == DR_OK ? change_logs(t, err) : rc;
     for (uint32_t i = 0; rc == DR_OK && i < t->c->from.count; i++) {
-        if (!fl_has_name(&t->c->dead, t->c->from.name[i])) {
-            rc = fence(t, t->c->from.name[i], false, UNFENCE_WAIT_MS, err);
-            rc = pass(rc, "fleet.cutback.unfenced", err);
-        }
+        rc = reopen(t, t->c->from.name[i], true, err);
+        rc = pass(rc, "fleet.cutback.unfenced", err);
     }
     return rc;
 }
