@@ -278,6 +278,12 @@ static enum dr_code turn_back(struct sweep *w, const struct dr_op *op, struct dr
                          "retry it, or stop it",
                          err);
     }
+    /* To put rows back that somebody wanted gone is a decision; undoing a half-made change is not.
+     */
+    if (!op->is_atomic) {
+        return add_error(w->left, op->group,
+                         "it has failed: remedy the cause and retry it, or roll it back", err);
+    }
     if (!w->is_dry_run && dr_queue_wish(w->queue, op->id, DR_WISH_ROLLBACK, w->by,
                                         "cleanup: failed and left alone", &failure) != DR_OK) {
         return add_error(w->errors, op->group, failure.msg, err);

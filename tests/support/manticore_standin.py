@@ -6,8 +6,9 @@ on another ("binary") port, and keeps tables and clusters as src/store/manticore
     manticore_standin.py --sql 127.0.0.1:9306 --binary 127.0.0.1:9312 --data-dir DIR [--no-sync]
 
 Trouble on demand: environment MANTICORE_STANDIN_HOOKS or a message {"op":"hook",...} to the binary
-port: ACTION:N[:REGEX] with ACTION fail, drop_before, drop_after, exit_before, exit_after or delay=MS;
-it acts once, on the N-th statement from now that matches."""
+port: ACTION:N[:REGEX] with ACTION fail, fail_always, drop_before, drop_after, exit_before, exit_after or
+delay=MS; it acts once, on the N-th statement from now that matches, fail_always on all from there on.
+{"op":"log"} tells the statements that meant to change tables or clusters."""
 import argparse
 import os
 import re
@@ -25,7 +26,8 @@ from manticore_wire import (COM_INIT_DB, COM_PING, COM_QUERY, COM_QUIT, Client, 
                             ask_peer, err_packet, greet, ok_packet, read_message, result_packets,
                             write_message)
 
-WORK_S = 0.05  # JOIN of an empty cluster takes about a second on a real node, here this
+CHANGE = re.compile(r"(CREATE|DROP|JOIN|ALTER|EXIT|DELETE CLUSTER|SET CLUSTER)\b", re.I)
+LOG_MAX = 20000
 
 
 class Hooks:
@@ -33,6 +35,7 @@ class Hooks:
         self.lock = threading.Lock()
         self.waiting = []
         self.counts = {"statements": 0}
+        self.log = []
         for part in filter(None, text.split(";")):
             self.add(part)
 
@@ -51,13 +54,23 @@ class Hooks:
         due = []
         with self.lock:
             self.counts["statements"] += 1
+            if CHANGE.match(sql) and len(self.log) < LOG_MAX:
+                self.log.append(sql)
             for hook in list(self.waiting):
                 if hook["match"].search(sql):
                     hook["left"] -= 1
                     if hook["left"] <= 0:
-                        self.waiting.remove(hook)
-                        due.append(hook["action"])
+                        if hook["action"] != "fail_always":
+                            self.waiting.remove(hook)
+                        due.append(hook["action"].removesuffix("_always"))
         return due
+
+    def take_log(self, is_cleared):
+        with self.lock:
+            log = list(self.log)
+            if is_cleared:
+                self.log.clear()
+            return log
 
 
 class Session(socketserver.BaseRequestHandler):
@@ -148,6 +161,8 @@ class Peer(socketserver.BaseRequestHandler):
             else:
                 hooks.clear()
             return dict(hooks.counts)
+        if m["op"] == "log":
+            return {"log": hooks.take_log(m.get("clear", False))}
         if m["op"] == "statement":
             s = m["statement"]
             return {"affected": node.write(s, True).affected}

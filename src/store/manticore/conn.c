@@ -359,9 +359,15 @@ enum dr_code mt_ask(struct mt_store *s, const char *sql, mt_row_fn row, void *ar
     return run(s, sql, false, row, arg, err);
 }
 
+/* The fault points: before anything is sent, and when it is done but nobody knows yet. */
 enum dr_code mt_change(struct mt_store *s, const char *sql, struct dr_err *err)
 {
-    return run(s, sql, true, NULL, NULL, err);
+    enum dr_code rc = dr_fault_pass("manticore.change", err);
+    rc = rc == DR_OK ? run(s, sql, true, NULL, NULL, err) : rc;
+    if (rc == DR_OK && dr_fault_pass("manticore.change.done", err) != DR_OK) {
+        rc = dr_fail(err, DR_UNKNOWN, "fault point: the answer to \"%.160s\" was lost", sql);
+    }
+    return rc;
 }
 
 static enum dr_code note_number(void *arg, const char *const *cell, const char *const *name,
