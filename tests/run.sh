@@ -61,6 +61,7 @@ sql_seconds=25 random=200 random_mongodb=30 seconds=30 matrix=small long=""
     printf 'fuzz\ttests/fuzz/run.sh %s\n' "$seconds"
     printf 'crash sql\tpython3 tests/crash/crash_sql.py build/test --seconds %s\n' "$sql_seconds"
     printf 'crash table\tpython3 tests/crash/crash_table.py build/test --matrix %s\n' "$matrix"
+    printf 'crash table manticore\tpython3 tests/crash/crash_table_manticore.py build/test --matrix %s\n' "$matrix"
     printf 'stand-in of a Manticore node\tpython3 tests/support/test_manticore_standin.py\n'
     printf 'crash mongodb\tpython3 tests/crash/crash_mongodb.py build/test --random %s\n' "$random_mongodb"
     printf 'parts left out\ttests/e2e/options.sh\n'

@@ -42,7 +42,65 @@ bool dr_mc_holds(const struct dr_layout_plan *l, uint32_t shard, uint32_t node)
 /* --- names and addresses -----------------------------------------------------------------------
  */
 
-/* "host:9306" and "host:9312" of a node; of a dead one as far as its URL tells. */
+/* Is this the address of a node that answers? */
+static bool is_of_living(const struct dr_table_view *v, const char *address)
+{
+    for (uint32_t n = 0; n < v->node_count; n++) {
+        const char *seen = json_string_value(json_object_get(v->node[n].manticore, "binary"));
+        if (v->node[n].is_alive && seen != NULL && strcmp(seen, address) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The one address in a cluster's member list that no living node has. NULL: none, or several. */
+static const char *stranger_of(const struct dr_table_view *v, const json_t *cluster,
+                               const char *list)
+{
+    const char *found = NULL;
+    size_t i;
+    json_t *one;
+    json_array_foreach(json_object_get(cluster, list), i, one)
+    {
+        const char *address = json_string_value(one);
+        if (address == NULL || is_of_living(v, address)) {
+            continue;
+        }
+        if (found != NULL) {
+            return NULL;
+        }
+        found = address;
+    }
+    return found;
+}
+
+/* How the members of a dead node's clusters call it: those where it is the only dead one. */
+static const char *address_by_peers(struct dr_mc_work *w, uint32_t dead)
+{
+    const struct dr_layout_plan *now = &w->v->layout;
+    for (uint32_t s = 0; dr_mc_has_groups(w->v) && s < now->shard_count; s++) {
+        const char *name = dr_mc_cluster_of(w, s);
+        uint32_t dead_count = 0;
+        for (uint32_t i = 0; i < now->count[s]; i++) {
+            dead_count += !w->v->node[now->holder[s][i]].is_alive;
+        }
+        bool is_told = name != NULL && dead_count == 1 && dr_mc_holds(now, s, dead);
+        for (uint32_t i = 0; is_told && i < now->count[s]; i++) {
+            const struct dr_table_seen_node *peer = &w->v->node[now->holder[s][i]];
+            const json_t *cluster =
+                json_object_get(json_object_get(peer->manticore, "clusters"), name);
+            const char *found = stranger_of(w->v, cluster, "nodes_view");
+            found = found == NULL ? stranger_of(w->v, cluster, "nodes_set") : found;
+            if (found != NULL) {
+                return found;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* "host:9306" and "host:9312" of a node; of a dead one as far as its URL and its peers tell. */
 const char *dr_mc_address(struct dr_mc_work *w, uint32_t node, bool is_binary)
 {
     const struct dr_table_seen_node *n = &w->v->node[node];
@@ -55,6 +113,10 @@ const char *dr_mc_address(struct dr_mc_work *w, uint32_t node, bool is_binary)
     if (is_binary && said != NULL) {
         said += strlen("binary=");
         return dr_table_text(w->p, "%.*s", (int)strcspn(said, "&"), said);
+    }
+    const char *told = is_binary && !w->v->node[node].is_alive ? address_by_peers(w, node) : NULL;
+    if (told != NULL) {
+        return told;
     }
     const char *from = strstr(n->url, "://");
     from = from == NULL ? n->url : from + 3;

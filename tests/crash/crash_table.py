@@ -138,6 +138,8 @@ class Trial:
             raise Failed(f"not so many copies as asked for: {now}")
 
     def close(self):
+        for server in self.bench.nodes.servers:
+            server.proxy.arm(0, None)
         for thread in self.servers_back:
             thread.join()
         if self.is_dead:
@@ -214,7 +216,7 @@ class Bench:
         """What the environment has to say; proxies are armed here."""
         if sort == "node":
             server = self.nodes.servers[point]
-            server.proxy.arm(nth, lambda: trial.servers_back.append(server.crash_and_come_back()))
+            server.proxy.arm(nth, lambda: server.crash_and_come_back(trial.servers_back))
         elif sort == "cut":
             self.nodes.servers[point].proxy.arm(nth, cut)
         elif "." in point:

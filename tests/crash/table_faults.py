@@ -32,8 +32,8 @@ SMALL = ("create rf 2", "add rf 1", "add rf 2", "give up rf 2", "drop rf 2", "un
 SORTS = ("error", "broken", "lost", "killed", "node", "cut")
 STEP_VERBS = {  # the point of a step, by what its title begins with
     "reserve": "table_reserve", "make": "ensure", "open": "table_ready", "begin": "table_begin", "note": "capture",
-    "copy": "copy", "bring": "follow", "switch": "cutover", "hold": "hold-until", "drop": "retire", "end": "table_end",
-    "close": "table_drop", "take": "hold", "forget": "table_remove", "give": "give-up"}
+    "copy": "copy", "compare": "verify", "bring": "follow", "switch": "cutover", "hold": "hold-until", "drop": "retire",
+    "end": "table_end", "close": "table_drop", "take": "hold", "forget": "table_remove", "give": "give-up"}
 UNDO_VERBS = {"reserve": "table_release", "make": "drop", "begin": "table_cancel", "note": "uncapture",
               "switch": "cutback", "close": "table_undrop", "take": "unhold"}
 

@@ -218,7 +218,8 @@ def one_case(build, nodes, top, name, what, counts):
         if case.crowd:
             counts["written"] += case.crowd.total("written")
             counts["refused"] += case.crowd.total("refused")
-            counts["longest"] = max(counts["longest"], case.crowd.longest())
+            key = "dead" if "dead" in name or "killed" in name else "longest"
+            counts[key] = max(counts[key], case.crowd.longest())
 
 
 def main():
@@ -230,7 +231,7 @@ def main():
         top = tempfile.mkdtemp(prefix="drover-table.")
         os.chmod(top, 0o755)
         nodes = Nodes(kind, top)
-        counts = {"passed": 0, "failed": 0, "written": 0, "refused": 0, "longest": 0.0}
+        counts = {"passed": 0, "failed": 0, "written": 0, "refused": 0, "longest": 0.0, "dead": 0.0}
         try:
             for name, what in CASES:
                 if only in name:
@@ -239,7 +240,8 @@ def main():
             nodes.stop()
             shutil.rmtree(top, ignore_errors=True)
         print(f"{kind}: {counts['written']} rows written and acknowledged, {counts['refused']} tries refused, a writer "
-              f"was refused for {counts['longest'] * 1000:.0f} ms at the longest")
+              f"was refused for {counts['longest'] * 1000:.0f} ms at the longest, {counts['dead'] * 1000:.0f} ms where a "
+              f"node or drover died")
         passed, failed = passed + counts["passed"], failed + counts["failed"]
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0

@@ -460,6 +460,30 @@ static void pages_of_rows_are_all_compared(void **state)
           "{\"manticore\":\"same-count\",\"table\":\"" SHARD "\",\"node\":\"%s\"}", n->sql[1]);
 }
 
+static void *bring_row(void *arg)
+{
+    (void)dr_wait_ms(500, NULL, NULL);
+    must_sql(arg, 1, "INSERT INTO " SHARD " (id, name) VALUES (7, 'a')");
+    mysql_thread_end();
+    return NULL;
+}
+
+/* Replication is not at once: what the other copy has a moment later is no difference. */
+static void a_row_on_its_way_is_no_difference(void **state)
+{
+    struct nodes *n = *state;
+    pthread_t thread;
+    make_pair(n);
+    MUST(n, 0, "DELETE CLUSTER users_s0");
+    must_sql(n, 0, "INSERT INTO " SHARD " (id, name) VALUES (7, 'a')");
+    assert_int_equal(pthread_create(&thread, NULL, bring_row, n), 0);
+    MUST(n, 0, "{\"manticore\":\"same-count\",\"table\":\"" SHARD "\",\"node\":\"%s\"}", n->sql[1]);
+    (void)pthread_join(thread, NULL);
+    must_sql(n, 1, "INSERT INTO " SHARD " (id, name) VALUES (8, 'b')");
+    FAILS(DR_CONFLICT, "row 8 is missing on the first", n, 0,
+          "{\"manticore\":\"same-count\",\"table\":\"" SHARD "\",\"node\":\"%s\"}", n->sql[1]);
+}
+
 static void the_survey_tells_what_a_plan_needs(void **state)
 {
     struct nodes *n = *state;
@@ -543,6 +567,7 @@ int main(void)
         TEST(a_cluster_deleted_meanwhile_is_left_all_the_same),
         TEST(statements_on_the_old_wrapper_are_waited_for),
         TEST(pages_of_rows_are_all_compared),
+        TEST(a_row_on_its_way_is_no_difference),
         TEST(the_survey_tells_what_a_plan_needs),
         TEST(a_check_changes_nothing_and_tells_what_is_missing),
         TEST(urls_are_taken_apart),

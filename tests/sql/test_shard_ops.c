@@ -5,6 +5,34 @@
 
 static const char *const plain = "id BIGINT PRIMARY KEY, name VARCHAR(100), n INT";
 
+static bool are_equal(int k, const struct dr_shard_id *id, int from, int to, uint64_t items,
+                      uint64_t *rows_out)
+{
+    struct dr_budget b = budget_of(items);
+    struct dr_cursor cursor = {0};
+    struct dr_store *target[] = {store[k][to]};
+    struct dr_shard_compared one = {0};
+    *rows_out = 0;
+    for (int calls = 0; !one.is_end && !one.is_different; calls++) {
+        assert_true(calls < 10000);
+        MUST(k, dr_shard_compare(store[k][from], target, 1, id, &b, &cursor, &one, &err));
+        assert_true(one.rows <= items);
+        *rows_out += one.rows;
+    }
+    return !one.is_different;
+}
+
+static void expect_difference(int k, const struct dr_shard_id *id, const char *change)
+{
+    uint64_t rows = 0;
+    for (uint64_t items = 7; items <= 700; items *= 100) {
+        if (are_equal(k, id, SOURCE, TARGET, items, &rows) ||
+            are_equal(k, id, TARGET, SOURCE, items, &rows)) {
+            fail_msg("%s: %s: not seen: %s", kind_name[k], id->name, change);
+        }
+    }
+}
+
 /* ---- every type arrives as it was ---- */
 
 static const char *const columns_all[KINDS] = {
@@ -76,6 +104,7 @@ static void every_type_arrives_byte_for_byte(void **state)
         assert_equal_contents(k, &id);
         sql_do(db[k][TARGET], k == PG ? "UPDATE t_all SET f = 0.100000009 WHERE tx = 'plain'"
                                       : "UPDATE t_all SET f = 0.10000001 WHERE u > 5");
+        expect_difference(k, &id, "the smallest of floats");
         MUST(k, dr_shard_digest(store[k][TARGET], &id, &after, &err));
         assert_string_not_equal(before.text, after.text);
         /* Numbers given away are not given again. */
@@ -368,6 +397,85 @@ static void keys_of_all_kinds_are_walked_and_followed(void **state)
     }
 }
 
+/* A row more, a row less, a NULL, in the middle and at both ends of keys of all kinds. */
+static void a_comparison_by_ranges_finds_what_differs(void **state)
+{
+    struct dr_shard_id id = id_of("t_key");
+    static const char *const changes[] = {
+        "UPDATE t_key SET v = NULL WHERE b = 50",
+        "DELETE FROM t_key WHERE b = 0",
+        "DELETE FROM t_key WHERE b = 50",
+        "DELETE FROM t_key WHERE b = 99",
+        "DELETE FROM t_key WHERE b >= 0",
+        NULL, /* -1 and 1000 are inserted */
+        NULL,
+    };
+    (void)state;
+    for (int k = 0; k < KINDS; k++) {
+        for (size_t i = 0; i < 5; i++) {
+            char sql[512];
+            uint64_t rows = 0;
+            const char *insert = k == PG
+                                     ? "INSERT INTO t_key (a, b, v) SELECT %s, n, 0 FROM "
+                                       "generate_series(%d, %d) n"
+                                     : "INSERT INTO t_key (a, b, v) SELECT %s, n, 0 FROM (SELECT "
+                                       "CAST(seq AS SIGNED) - 1 AS n FROM seq_0_to_2000) s "
+                                       "WHERE n BETWEEN %d AND %d";
+            ensure_both(k, &id, key_columns[i]);
+            (void)snprintf(sql, sizeof sql, insert, key_values[k][i], 0, 99);
+            sql_do(db[k][SOURCE], sql);
+            assert_false(are_equal(k, &id, SOURCE, TARGET, 10, &rows)); /* it is empty */
+            for (size_t c = 0; c < sizeof changes / sizeof changes[0]; c++) {
+                int n = c == 5 ? -1 : 1000;
+                sql_do(db[k][TARGET], "DELETE FROM t_key");
+                assert_int_equal(copy_all(k, &id, 1000), 100);
+                assert_true(are_equal(k, &id, SOURCE, TARGET, c == 0 ? 1 : 13, &rows));
+                assert_int_equal(rows, 100);
+                (void)snprintf(sql, sizeof sql, insert, key_values[k][i], n, n);
+                sql_do(db[k][TARGET], changes[c] == NULL ? sql : changes[c]);
+                expect_difference(k, &id, changes[c] == NULL ? sql : changes[c]);
+            }
+            drop_both(k, &id);
+        }
+    }
+}
+
+/* Two targets, of which the second differs; and one that is made of something else. */
+static void every_target_is_compared(void **state)
+{
+    struct dr_shard_id id = id_of("t_two");
+    (void)state;
+    for (int k = 0; k < KINDS; k++) {
+        struct dr_budget b = budget_of(100);
+        struct dr_cursor cursor = {0};
+        struct dr_store *to[] = {store[k][TARGET], store[k][SECOND]};
+        struct dr_shard_compared one = {0};
+        for (int p = 0; p < PLACES; p++) {
+            MUST(k, dr_shard_ensure(store[k][p], &id, plain, "", &err));
+            sql_do(db[k][p], "INSERT INTO t_two VALUES (1, 'a', 1), (2, 'b', 2), (3, NULL, 3)");
+        }
+        MUST(k, dr_shard_compare(store[k][SOURCE], to, 2, &id, &b, &cursor, &one, &err));
+        assert_true(one.is_end && !one.is_different && one.rows == 3);
+        sql_do(db[k][SECOND], "UPDATE t_two SET name = '' WHERE id = 3");
+        cursor = (struct dr_cursor){0};
+        b.items_max = 2;
+        MUST(k, dr_shard_compare(store[k][SOURCE], to, 2, &id, &b, &cursor, &one, &err));
+        assert_true(!one.is_end && !one.is_different && one.rows == 2);
+        for (int i = 0; i < 2; i++) { /* the cursor stays where it is */
+            MUST(k, dr_shard_compare(store[k][SOURCE], to, 2, &id, &b, &cursor, &one, &err));
+            assert_true(one.is_end && one.is_different && one.rows == 1);
+            assert_string_equal(one.range, "behind (2)");
+        }
+        MUST(k, dr_shard_drop(store[k][SECOND], &id, false, &err));
+        GETS(k, dr_shard_compare(store[k][SOURCE], to, 2, &id, &b, &cursor, &one, &err),
+             DR_NOT_FOUND);
+        MUST(k, dr_shard_ensure(store[k][SECOND], &id, "id BIGINT PRIMARY KEY", "", &err));
+        GETS(k, dr_shard_compare(store[k][SOURCE], to, 2, &id, &b, &cursor, &one, &err),
+             DR_CONFLICT);
+        drop_both(k, &id);
+    }
+}
+
 /* Values of a unique index that change hands while the copy is on its way. */
 static void unique_values_may_change_hands(void **state)
 {
@@ -584,6 +692,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_fence_gives_up_under_a_long_transaction_and_leaves_nothing),
         cmocka_unit_test(held_tables_are_out_of_use_and_come_back),
         cmocka_unit_test(keys_of_all_kinds_are_walked_and_followed),
+        cmocka_unit_test(a_comparison_by_ranges_finds_what_differs),
+        cmocka_unit_test(every_target_is_compared),
         cmocka_unit_test(unique_values_may_change_hands),
         cmocka_unit_test(entries_of_a_long_transaction_are_not_passed_over),
         cmocka_unit_test(capture_changes_nothing_for_writers),

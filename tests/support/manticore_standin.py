@@ -27,6 +27,7 @@ from manticore_wire import (COM_INIT_DB, COM_PING, COM_QUERY, COM_QUIT, Client, 
                             write_message)
 
 CHANGE = re.compile(r"(CREATE|DROP|JOIN|ALTER|EXIT|DELETE CLUSTER|SET CLUSTER)\b", re.I)
+READ = re.compile(r"(SELECT|SHOW)\b", re.I)
 LOG_MAX = 20000
 
 
@@ -34,7 +35,7 @@ class Hooks:
     def __init__(self, text):
         self.lock = threading.Lock()
         self.waiting = []
-        self.counts = {"statements": 0}
+        self.counts = {"statements": 0, "reads": 0}
         self.log = []
         for part in filter(None, text.split(";")):
             self.add(part)
@@ -54,6 +55,7 @@ class Hooks:
         due = []
         with self.lock:
             self.counts["statements"] += 1
+            self.counts["reads"] += READ.match(sql) is not None
             if CHANGE.match(sql) and len(self.log) < LOG_MAX:
                 self.log.append(sql)
             for hook in list(self.waiting):
@@ -64,6 +66,11 @@ class Hooks:
                             self.waiting.remove(hook)
                         due.append(hook["action"].removesuffix("_always"))
         return due
+
+    def count_waiting(self):
+        """Hooks that have not acted yet."""
+        with self.lock:
+            return sum(hook["left"] > 0 for hook in self.waiting)
 
     def take_log(self, is_cleared):
         with self.lock:
@@ -158,9 +165,9 @@ class Peer(socketserver.BaseRequestHandler):
         if m["op"] == "hook":
             if m.get("text"):
                 hooks.add(m["text"])
-            else:
+            elif not m.get("is_look"):
                 hooks.clear()
-            return dict(hooks.counts)
+            return dict(hooks.counts, waiting=hooks.count_waiting())
         if m["op"] == "log":
             return {"log": hooks.take_log(m.get("clear", False))}
         if m["op"] == "statement":

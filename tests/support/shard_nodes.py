@@ -93,12 +93,20 @@ class Server:
         with self.lock:
             self.control("again", self.folder)
 
-    def crash_and_come_back(self):
-        """At once, and up again in the background."""
-        self.crash()
-        thread = threading.Thread(target=self.again)
-        thread.start()
-        return thread
+    def crash_and_come_back(self, threads):
+        """Returns when it is dead; the thread that brings it back is in the list before that."""
+        is_dead = threading.Event()
+
+        def work():
+            try:
+                self.crash()
+            finally:
+                is_dead.set()
+            self.again()
+
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+        is_dead.wait()
 
     def stop(self):
         self.proxy.close()

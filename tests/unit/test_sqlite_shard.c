@@ -118,6 +118,63 @@ static void rows_of_every_shape_arrive_byte_for_byte(void **state)
     }
 }
 
+static bool are_equal(int from, int to, uint64_t batch, uint64_t *rows_out)
+{
+    struct dr_cursor *cursor = dr_calloc(1, sizeof *cursor);
+    struct dr_budget budget = {.items_max = batch, .bytes_max = 1 << 26, .ms_max = 9000};
+    struct dr_shard_compared one = {0};
+    *rows_out = 0;
+    while (!one.is_end && !one.is_different) {
+        must(dr_shard_compare(node[from], &node[to], 1, &users_s0, &budget, cursor, &one, &err));
+        assert_true(one.rows <= batch);
+        *rows_out += one.rows;
+    }
+    dr_free(cursor);
+    return !one.is_different;
+}
+
+/* A row more, a row less, another value, in the middle and at both ends: by batches of any size. */
+static void a_comparison_by_ranges_finds_what_differs(void **state)
+{
+    (void)state;
+    static const char *const changes[] = {
+        "UPDATE users_s0 SET c = '' WHERE a = 1 AND b = 'x'",
+        "UPDATE users_s0 SET c = 0.1 + 1e-16 WHERE a = 2",
+        "UPDATE users_s0 SET c = 'PLAIN' WHERE a = -3",
+        "INSERT INTO users_s0(a, b, c) VALUES(-100, 'low', 'more')",
+        "INSERT INTO users_s0(a, b, c) VALUES(2.2, 'between', 'more')",
+        "INSERT INTO users_s0(a, b, c) VALUES(x'ffff', x'ffff', 'more')",
+        "DELETE FROM users_s0",
+    };
+    enum { CHANGES = sizeof changes / sizeof changes[0], ROWS = 9, STEP = 4 };
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i += 2) {
+        fresh_nodes();
+        for (int n = 0; n < 2; n++) {
+            must(dr_shard_ensure(node[n], &users_s0, shapes[i].columns, shapes[i].extra, &err));
+        }
+        run_sql(0, hard_rows);
+        for (int k = 0; k < CHANGES + ROWS; k += k < CHANGES ? 1 : STEP) {
+            char sql[200];
+            uint64_t rows = 0;
+            run_sql(1, "DELETE FROM users_s0");
+            assert_int_equal(copy_all(0, 1, 100), ROWS);
+            for (uint64_t batch = 1; batch <= 16; batch *= 2) {
+                assert_true(are_equal(0, 1, batch, &rows));
+                assert_int_equal(rows, ROWS);
+            }
+            (void)snprintf(sql, sizeof sql,
+                           "DELETE FROM users_s0 WHERE (a, b) = (SELECT a, b FROM users_s0 ORDER "
+                           "BY a, b LIMIT 1 OFFSET %d)",
+                           k - CHANGES);
+            run_sql(1, k < CHANGES ? changes[k] : sql);
+            for (uint64_t batch = 1; batch <= 16; batch *= 2) {
+                assert_false(are_equal(0, 1, batch, &rows));
+                assert_false(are_equal(1, 0, batch, &rows));
+            }
+        }
+    }
+}
+
 static void what_changes_during_a_copy_is_followed(void **state)
 {
     (void)state;
@@ -441,6 +498,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_of_every_shape_arrive_byte_for_byte),
+        cmocka_unit_test(a_comparison_by_ranges_finds_what_differs),
         cmocka_unit_test(what_changes_during_a_copy_is_followed),
         cmocka_unit_test(a_row_that_was_thrown_out_by_a_unique_column_goes_as_well),
         cmocka_unit_test(digests_differ_where_a_byte_or_a_type_does),

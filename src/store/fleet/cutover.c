@@ -62,6 +62,19 @@ static bool are_holders(const json_t *holders, const struct fl_names *names)
     return true;
 }
 
+/* Of those the shard goes back to, the ones that were there when the step was planned: a dead node
+ * that comes back later has old rows and may not become a holder again. */
+static struct fl_names living_of(const struct fl_command *c)
+{
+    struct fl_names living = {0};
+    for (uint32_t i = 0; i < c->from.count; i++) {
+        if (!fl_has_name(&c->dead, c->from.name[i])) {
+            living.name[living.count++] = c->from.name[i];
+        }
+    }
+    return living;
+}
+
 static enum dr_code read_place(struct fl_fleet *f, const struct fl_command *c, enum place *out,
                                struct dr_err *err)
 {
@@ -69,6 +82,7 @@ static enum dr_code read_place(struct fl_fleet *f, const struct fl_command *c, e
     size_t i;
     const json_t *one;
     const json_t *holders = NULL;
+    struct fl_names living = living_of(c);
     *out = PLACE_FROM;
     enum dr_code rc = fl_read_record(f, c->shard.table, &record, err);
     if (rc != DR_OK) {
@@ -89,7 +103,7 @@ static enum dr_code read_place(struct fl_fleet *f, const struct fl_command *c, e
                                                              : fl_text(record, "operation"));
     } else if (are_holders(holders, &c->to)) {
         *out = PLACE_TO;
-    } else if (!are_holders(holders, &c->from)) {
+    } else if (!are_holders(holders, &c->from) && !are_holders(holders, &living)) {
         rc = dr_fail(err, DR_CONFLICT, "shard %s is held by other nodes than this step knows of",
                      c->shard.name);
     }
@@ -146,7 +160,8 @@ static enum dr_code find_place(struct fl_fleet *f, const struct fl_command *c, e
 static enum dr_code agree(struct turn *t, bool *is_open_out, struct dr_err *err)
 {
     const struct fl_command *c = t->c;
-    json_t *entry = t->is_back ? make_entry(c, &c->to, &c->from) : make_entry(c, &c->from, &c->to);
+    struct fl_names living = living_of(c);
+    json_t *entry = t->is_back ? make_entry(c, &c->to, &living) : make_entry(c, &c->from, &c->to);
     enum place wanted = t->is_back ? PLACE_FROM : PLACE_TO;
     enum place place = wanted;
     enum dr_code rc = entry == NULL ? dr_fail_nomem(err) : DR_UNKNOWN;
@@ -239,6 +254,10 @@ static enum dr_code meet(struct turn *t, struct dr_err *err)
         for (uint32_t i = 0; i < both[side]->count; i++) {
             const char *node = both[side]->name[i];
             if (side == 1 && fl_has_name(&t->c->from, node)) {
+                continue;
+            }
+            if (fl_has_name(&t->c->dead, node)) {
+                t->gone.name[t->gone.count++] = node;
                 continue;
             }
             enum dr_code rc = is_captured(t, node, &is_on, err);
@@ -606,7 +625,7 @@ static void let_go_back(struct turn *t, struct dr_err *err)
     struct dr_err other;
     enum dr_code rc = DR_OK;
     for (uint32_t i = 0; i < t->c->from.count; i++) {
-        if (is_leaving(t, t->c->from.name[i])) {
+        if (is_leaving(t, t->c->from.name[i]) && !is_gone(t, t->c->from.name[i])) {
             enum dr_code one = hold(t, t->c->from.name[i], true, &other);
             rc = one == DR_OK || one == DR_NOT_FOUND ? rc : one;
         }
@@ -622,11 +641,12 @@ static void let_go_back(struct turn *t, struct dr_err *err)
 
 static enum dr_code prepare_back(struct turn *t, struct dr_err *err)
 {
+    const struct fl_names living = living_of(t->c);
     uint32_t left = 0;
     enum dr_code rc = fence_all(t, &t->c->to, "fleet.cutback.fenced", err);
     for (uint32_t i = 0; rc == DR_OK && i < t->c->from.count; i++) {
         const char *node = t->c->from.name[i];
-        if (is_leaving(t, node)) {
+        if (is_leaving(t, node) && !is_gone(t, node)) {
             rc = hold(t, node, false, err);
             rc = rc == DR_OK ? time_left(t, &left, err) : rc;
             rc = rc == DR_OK ? fence(t, node, true, left, err) : rc; /* it was; to be sure */
@@ -635,7 +655,7 @@ static enum dr_code prepare_back(struct turn *t, struct dr_err *err)
     }
     rc = rc == DR_OK ? follow_to_end(t, err) : rc;
     rc = pass(rc, "fleet.cutback.followed", err);
-    rc = rc == DR_OK ? compare(t, &t->c->from, err) : rc;
+    rc = rc == DR_OK ? compare(t, &living, err) : rc;
     return pass(rc, "fleet.cutback.compared", err);
 }
 

@@ -276,7 +276,7 @@ static enum dr_code run_one(struct mt_store *s, const struct mt_command *c, stru
     case MT_WAIT_UNUSED:
         return mt_wait_unused(s, c, a, err);
     case MT_SAME_COUNT:
-        return mt_same_count(s, c, err);
+        return mt_same_count(s, c, a, err);
     case MT_DROP_SHARD:
         return mt_drop_shard(s, c, a, err);
     case MT_PUBLISH:

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/fault.h"
 #include "store/manticore/manticore_private.h"
 
 enum { PORT_MAX = 65535, LIMIT_S_MAX = 604800, ERROR_NO_TABLE = 1146, ERROR_DENIED = 1045 };

@@ -159,7 +159,7 @@ DR_MUST enum dr_code mt_wait_synced(struct mt_store *s, const struct mt_command 
 DR_MUST enum dr_code mt_wait_unused(struct mt_store *s, const struct mt_command *c,
                                     struct dr_arena *a, struct dr_err *err);
 DR_MUST enum dr_code mt_same_count(struct mt_store *s, const struct mt_command *c,
-                                   struct dr_err *err);
+                                   struct dr_arena *a, struct dr_err *err);
 DR_MUST enum dr_code mt_health(void *impl, const char *node, struct dr_health *out,
                                struct dr_err *err);
 DR_MUST enum dr_code mt_survey_spec(void *impl, const char *spec, struct dr_survey *survey,

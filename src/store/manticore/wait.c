@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Commands that wait until something is so, and compare. Each waits a little and then says DR_BUSY:
- * the queue asks again. */
+/* Commands that wait until something is so. Each waits a little and then says DR_BUSY: the queue
+ * asks again. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "store/manticore/manticore_private.h"
 
-enum { WAIT_MS = 2000, STEP_MS = 20, SAME_TRIES = 20, SAME_DIFFERENT_MAX = 3, SQL_BYTES = 256 };
+enum { WAIT_MS = 2000, STEP_MS = 20 };
 
 enum dr_code mt_wait_synced(struct mt_store *s, const struct mt_command *c, struct dr_arena *a,
                             struct dr_err *err)
@@ -168,114 +168,5 @@ enum dr_code mt_wait_unused(struct mt_store *s, const struct mt_command *c, stru
             left += !one->is_past;
         }
     }
-    return rc;
-}
-
-/* --- same-count --------------------------------------------------------------------------------
- */
-struct digest {
-    uint64_t rows;
-    uint64_t sum;
-    uint64_t page; /* rows of the last page */
-    char last_id[32];
-};
-
-/* FNV-1a over names and values; rows are summed, so their order does not matter. */
-static uint64_t hash_text(uint64_t h, const char *text)
-{
-    for (const char *p = text;; p++) {
-        h = (h ^ (uint8_t)*p) * 0x100000001b3U;
-        if (*p == '\0') {
-            return h;
-        }
-    }
-}
-
-static enum dr_code note_row(void *arg, const char *const *cell, const char *const *name,
-                             uint32_t count, struct dr_err *err)
-{
-    struct digest *d = arg;
-    uint64_t h = 0xcbf29ce484222325U;
-    int64_t id = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        h = hash_text(hash_text(h, name[i]), cell[i] == NULL ? "\1" : cell[i]);
-    }
-    const char *text = cell_of(cell, name, count, "id");
-    if (!dr_parse_i64(text, &id)) {
-        return dr_fail(err, DR_UNSUPPORTED, "a row without an id that is a number");
-    }
-    dr_copy_text(d->last_id, sizeof d->last_id, text);
-    d->sum += h ^ (h >> 29);
-    d->rows++;
-    d->page++;
-    return DR_OK;
-}
-
-/* All rows in pages by id: a node gives no more than 1000 without being told to keep more. */
-static enum dr_code read_digest(struct mt_store *s, const char *table, struct digest *d,
-                                struct dr_err *err)
-{
-    char sql[SQL_BYTES];
-    *d = (struct digest){0};
-    enum dr_code rc = DR_OK;
-    do {
-        bool is_first = d->rows == 0;
-        (void)snprintf(sql, sizeof sql, "SELECT * FROM %s%s%s ORDER BY id ASC LIMIT %d", table,
-                       is_first ? "" : " WHERE id > ", is_first ? "" : d->last_id, MT_PAGE_ROWS);
-        d->page = 0;
-        rc = mt_ask(s, sql, note_row, d, err);
-    } while (rc == DR_OK && d->page == MT_PAGE_ROWS);
-    return rc;
-}
-
-static bool digests_equal(const struct digest *a, const struct digest *b)
-{
-    return a->rows == b->rows && a->sum == b->sum;
-}
-
-/* Read the other copy between two equal readings of ours: then nothing was written meanwhile, and a
- * difference is one. While rows are written a difference says nothing. */
-static enum dr_code compare_copies(struct mt_store *s, struct mt_store *other, const char *table,
-                                   struct dr_err *err)
-{
-    struct digest before, theirs = {0}, after;
-    unsigned differences = 0;
-    enum dr_code rc = read_digest(s, table, &before, err);
-    for (unsigned i = 0; rc == DR_OK && i < SAME_TRIES; i++) {
-        rc = read_digest(other, table, &theirs, err);
-        if (rc != DR_OK) {
-            return rc;
-        }
-        /* A copy read later equals ours of before or of after: both are proof enough. */
-        if (digests_equal(&before, &theirs)) {
-            return DR_OK;
-        }
-        rc = read_digest(s, table, &after, err);
-        if (rc == DR_OK && digests_equal(&after, &theirs)) {
-            return DR_OK;
-        }
-        if (rc == DR_OK && digests_equal(&before, &after) && ++differences > SAME_DIFFERENT_MAX) {
-            return dr_fail(
-                err, DR_CONFLICT, "copies of %s differ: %llu rows on %s, %llu rows on %s%s", table,
-                (unsigned long long)after.rows, s->shown, (unsigned long long)theirs.rows,
-                other->shown, after.rows == theirs.rows ? " with other contents" : "");
-        }
-        before = after;
-    }
-    return rc == DR_OK ? dr_fail(err, DR_BUSY,
-                                 "%s is written to so fast that its copies on %s and %s cannot be "
-                                 "compared; trying again",
-                                 table, s->shown, other->shown)
-                       : rc;
-}
-
-enum dr_code mt_same_count(struct mt_store *s, const struct mt_command *c, struct dr_err *err)
-{
-    struct mt_store *other = NULL;
-    enum dr_code rc = mt_open_other(s, c->node, &other, err);
-    if (rc == DR_OK) {
-        rc = compare_copies(s, other, c->table[0], err);
-    }
-    mt_close(other);
     return rc;
 }

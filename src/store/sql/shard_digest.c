@@ -4,6 +4,7 @@
  * for longer than a connection may be.
  *
  * Not CRC32: the xor of CRCs does not see two values that have changed places. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -142,7 +143,7 @@ static enum dr_code count_range(struct sa_store *s, const struct sh_table *t, st
                 t->quoted, s->is_pg ? "" : " FORCE INDEX (PRIMARY)");
     enum dr_code rc =
         add_range(&sql, s, t, r->has_after ? r->after : NULL, r->has_upto ? r->upto : NULL, err);
-    dr_str_addf(&sql, " LIMIT %llu) x", (unsigned long long)(r->sum.rows + 1));
+    dr_str_addf(&sql, " LIMIT %" PRIu64 ") x", r->sum.rows + 1);
     rc = rc == DR_OK && sql.is_short ? dr_fail_nomem(err) : rc;
     rc = rc == DR_OK ? sh_number(s->db, &rows, err, "%s", sql.data) : rc;
     *same_out = (uint64_t)rows == r->sum.rows;
