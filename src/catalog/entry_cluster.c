@@ -432,9 +432,10 @@ enum dr_code dr_entry_peer(const struct dr_peer *p, char **out, struct dr_err *e
         return dr_fail(err, DR_INPUT, "peer %" PRIu64 ": addresses and version are UTF-8 text",
                        p->id);
     }
-    json_t *entry = json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:s}", "v", (int)DR_CATALOG_FORMAT_FIRST,
-                              "op", "peer", "id", (json_int_t)p->id, "uri", p->uri, "raft", p->raft,
-                              "format", (json_int_t)p->format, "version", p->version);
+    json_t *entry =
+        json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:s}", "v", (int)DR_CATALOG_FORMAT_FIRST, "op",
+                  "peer", "id", (json_int_t)p->id, "uri", p->uri, "raft", p->raft, "format",
+                  (json_int_t)p->format, "version", p->version);
     enum dr_code rc = entry == NULL ? dr_fail_nomem(err) : DR_OK;
     if (rc == DR_OK && p->store[0] != '\0') {
         rc = dr_entry_set(entry, "store", json_string(p->store), err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stands in for cluster/: the tests of the doors see what was asked, and say what is answered.
- * Every function of cluster/cluster.h, and the verbs about tables, are here, so that the library's own is not linked. Include it
- * in one file of a program. */
+ * Every function of cluster/cluster.h, and the verbs about tables, are here, so that the library's
+ * own is not linked. Include it in one file of a program. */
 #ifndef DR_TESTS_API_FAKE_CLUSTER_H
 #define DR_TESTS_API_FAKE_CLUSTER_H
 

@@ -242,7 +242,9 @@ class Clusters:
             members = [v for v in c["view"] if v != self.node.id]
             message = {"op": "apply", "name": name, "body": body, "seqno": c["seqno"],
                        "view": c["view"]}
-            lost = [v for v in members if self.try_ask(v, message, 10.0) is None]
+            answers = {v: self.try_ask(v, message, 10.0) for v in members}
+            # One that cannot do what the others did is not as they are: it leaves and comes back.
+            lost = [v for v, a in answers.items() if a is None or "error" in a]
             if lost:
                 self.lose(c, lost)
             if body["kind"] in ("exit", "delete"):
