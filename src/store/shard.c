@@ -33,11 +33,11 @@ static bool is_name(const char *text, size_t bytes_max)
     if (text == NULL || !is_letter(text[0])) {
         return false;
     }
-    size_t n = 1;
-    while (is_letter(text[n]) || is_digit(text[n])) {
-        n++;
+    const char *at = text + 1;
+    while (is_letter(*at) || is_digit(*at)) {
+        at++;
     }
-    return text[n] == '\0' && n <= bytes_max;
+    return *at == '\0' && (size_t)(at - text) <= bytes_max;
 }
 
 static bool is_uuid_like(const char *text)

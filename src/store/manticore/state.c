@@ -127,7 +127,7 @@ enum dr_code mt_cluster_read(struct mt_store *s, const char *name, struct dr_are
     char *sql = dr_arena_printf(a, "SHOW STATUS LIKE 'cluster_%s_%%'", name);
     enum dr_code rc = sql == NULL ? dr_fail_nomem(err) : mt_ask(s, sql, note_counter, &all, err);
     if (rc == DR_OK && all.count > 0 && all.cluster[0].node_state[0] != '\0') {
-        *out = &all.cluster[0];
+        *out = all.cluster; /* the arena has it */
     }
     return rc;
 }
