@@ -231,17 +231,19 @@ class Clusters:
             c = self.need_ready(name)
             if min(c["view"]) != self.node.id:
                 raise SqlError("cluster '%s': not the first member" % name)
-            for known, value in c["done"]:
-                if known == body["id"]:
-                    return value
             lost = self.ping_all(c)
             if lost:
                 self.lose(c, lost)
                 self.need_ready(name)
+            self.pass_tail_on(c)
+            for known, value in c["done"]:
+                if known == body["id"]:
+                    return value
             value = self.apply(name, body, c["seqno"] + 1, list(c["view"]))
             members = [v for v in c["view"] if v != self.node.id]
+            c["tail"] = {"body": body, "by": self.node.id}
             message = {"op": "apply", "name": name, "body": body, "seqno": c["seqno"],
-                       "view": c["view"]}
+                       "view": c["view"], "by": self.node.id}
             answers = {v: self.try_ask(v, message, 10.0) for v in members}
             # One that cannot do what the others did is not as they are: it leaves and comes back.
             lost = [v for v, a in answers.items() if a is None or "error" in a]
@@ -252,6 +254,21 @@ class Clusters:
             elif c["status"] != "primary":
                 raise SqlError("cluster '%s': transaction aborted" % name)
             return value
+
+    def pass_tail_on(self, c):
+        """The member that gave the order before may have died between one member and the next: what
+        is the last change here reaches all, or those it does not reach are out."""
+        tail = c.get("tail")
+        if tail is None or tail["by"] == self.node.id or tail["body"]["kind"] in ("exit", "delete"):
+            return
+        message = {"op": "apply", "name": c["name"], "body": tail["body"], "seqno": c["seqno"],
+                   "view": c["view"], "by": self.node.id}
+        answers = {v: self.try_ask(v, message, 10.0) for v in c["view"] if v != self.node.id}
+        tail["by"] = self.node.id
+        lost = [v for v, a in answers.items() if a is None or "error" in a]
+        if lost:
+            self.lose(c, lost)
+            self.need_ready(c["name"])
 
     def finish_leave(self, name, body):
         if body["kind"] == "delete" or body["who"] == self.node.id:
@@ -432,7 +449,11 @@ class Clusters:
         return {"value": self.sequence(m["name"], m["body"])}
 
     def peer_apply(self, m):
-        self.apply(m["name"], m["body"], m["seqno"], m["view"])
+        with self.node.lock:
+            c = self.find(m["name"])
+            if not any(known == m["body"]["id"] for known, _ in c["done"]):
+                self.apply(m["name"], m["body"], m["seqno"], m["view"])
+            c["tail"] = {"body": m["body"], "by": m["by"]}
         if m["body"]["kind"] == "delete":
             self.forget(m["name"])
         return {}
@@ -474,6 +495,7 @@ class Clusters:
             return ask_peer(first, m, 30.0)
         with self.turn(name):
             self.need_ready(name)
+            self.pass_tail_on(c)
             return self.donate(c, name, who)
 
     def donate(self, c, name, who):

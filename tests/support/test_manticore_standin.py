@@ -327,6 +327,22 @@ class Membership(Case):
         self.assertEqual(c.count("system.t_s0"), 1)
         a.q("ALTER CLUSTER c UPDATE nodes")
 
+    def test_a_change_that_the_dead_one_had_begun_reaches_all(self):
+        a, b, c = sorted(self.nodes(3), key=lambda m: m.binary)
+        self.pair([a, b, c])
+        self.shard(a)
+        a.q("ALTER CLUSTER c ADD system.t_s0")
+        row = {"do": "insert", "table": "system.t_s0", "cluster": None, "names": ["id", "name"],
+               "rows": [[1, "half"]], "is_replace": False}
+        ask_peer(b.binary, {"op": "apply", "name": "c", "by": a.binary, "seqno": 100,
+                            "view": [a.binary, b.binary, c.binary],
+                            "body": {"kind": "write", "statement": row, "id": "the first one died here"}})
+        self.assertEqual([m.count("system.t_s0") for m in (b, c)], [1, 0])
+        a.kill()
+        self.until(lambda: len(view(c, "c")) == 2, "the dead one is out")
+        c.q("INSERT INTO c:system.t_s0 (id, name) VALUES (2, 'b')")
+        self.assertEqual([m.count("system.t_s0") for m in (b, c)], [2, 2])
+
     def test_non_primary_heals_when_the_peer_returns(self):
         machines = self.nodes(2)
         self.pair(machines)
