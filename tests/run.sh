@@ -48,7 +48,7 @@ build build/asan -DDROVER_SANITIZE=address "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -
 programs build/asan asan "$slow"
 # A store handle belongs to one thread; what threads share is the queue, the worker and the doors.
 # Without gRPC: what it hands from thread to thread is ordered by atomics that are not instrumented.
-build build/tsan -DDROVER_SANITIZE=thread "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -g" -DDROVER_STORE_MONGODB=OFF -DDROVER_STORE_MARIADB=OFF \
+build build/tsan -DDROVER_SANITIZE=thread "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -g" -DDROVER_STORE_MONGODB=OFF -DDROVER_STORE_MARIADB=OFF -DDROVER_STORE_MANTICORE=OFF \
     -DDROVER_STORE_POSTGRES=OFF -DDROVER_TOKENSERVER=OFF -DDROVER_GRPC=OFF
 TSAN_OPTIONS="halt_on_error=1:suppressions=$(pwd)/tests/tsan.supp"
 export TSAN_OPTIONS
@@ -68,7 +68,7 @@ sql_seconds=25 random=200 random_mongodb=30 seconds=30 matrix=small long=""
     printf 'stand-in of a MongoDB router\tpython3 tests/support/test_mongo_standin.py\n'
     for script in tests/e2e/test_*.sh; do
         more=""
-        [ "$script" = tests/e2e/test_cluster.sh ] && more=$long
+        case "$script" in */test_cluster.sh | */test_table.sh) more=$long ;; esac
         printf 'e2e %s\t%s build/test%s\n' "$(basename "$script" .sh)" "$script" "$more"
     done
 } | several

@@ -128,8 +128,9 @@ enum dr_code dr_table_set_change(const struct dr_table_set *set, const char *nam
         dr_table_unref(put);
         return dr_fail_nomem(err);
     }
+    assert(set != NULL || (at == 0 && old_count == 0));
     made->refs = 1;
-    for (uint32_t i = 0; i < at; i++) {
+    for (uint32_t i = 0; set != NULL && i < at; i++) {
         made->table[made->count++] = dr_table_ref(set->table[i]);
     }
     if (put != NULL) {

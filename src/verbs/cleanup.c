@@ -428,16 +428,16 @@ static enum dr_code clean_archives(struct sweep *w, struct dr_err *err)
  */
 
 static const struct part {
-    enum dr_cleanup_what what;
     const char *name;
-    bool is_counted; /* it counts by itself; else by items */
     enum dr_code (*run)(struct sweep *w, struct dr_err *err);
+    enum dr_cleanup_what what;
+    bool is_counted; /* it counts by itself; else by items */
 } parts[] = {
-    {DR_CLEAN_STATE, "state", true, clean_state},
-    {DR_CLEAN_QUEUE, "queue", true, clean_queue},
-    {DR_CLEAN_GROUPS, "groups", false, clean_groups},
-    {DR_CLEAN_CLUSTERS, "clusters", false, clean_clusters},
-    {DR_CLEAN_ARCHIVES, "archives", false, clean_archives},
+    {"state", clean_state, DR_CLEAN_STATE, true},
+    {"queue", clean_queue, DR_CLEAN_QUEUE, true},
+    {"groups", clean_groups, DR_CLEAN_GROUPS, false},
+    {"clusters", clean_clusters, DR_CLEAN_CLUSTERS, false},
+    {"archives", clean_archives, DR_CLEAN_ARCHIVES, false},
 };
 
 static enum dr_code run_part(struct sweep *w, const struct part *part, json_t *actions,

@@ -4,4 +4,6 @@
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "${1:-build/test}" && pwd)
-exec python3 "$here/table.py" "$build" "${DROVER_TABLE_KINDS:-all}" "${2:-}"
+# test_table.sh BUILD [--long] [CASE]: --long runs every case on every engine.
+shift
+exec python3 "$here/table.py" "$build" "${DROVER_TABLE_KINDS:-all}" "$@"

@@ -190,7 +190,17 @@ class Node:
             for table in self.tables():
                 self.ask(f"DROP TABLE `{table}`")
         else:
-            self.ask("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+            self.drop_schema()
+
+    def drop_schema(self):
+        """Again when a session that drover or a writer left behind holds a lock the other way round."""
+        for tries in range(5):
+            try:
+                self.ask("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+                return
+            except Exception as error:  # pylint: disable=broad-except
+                if "deadlock" not in str(error) or tries == 4:
+                    raise
 
 
 class Nodes:
