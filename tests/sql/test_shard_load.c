@@ -84,7 +84,8 @@ static int write_on(void *arg)
         }
         w->is_fenced = rc == DR_NOT_FOUND || /* held already */
                        (rc == DR_CONFLICT && strstr(e.msg, "drover: shard moved") != NULL);
-        rc = rc == DR_BUSY ? DR_OK : rc; /* it waited for too long: the next one */
+        /* It waited for too long, or lost its session and with it the transaction: the next one. */
+        rc = rc == DR_BUSY || rc == DR_UNREACHABLE ? DR_OK : rc;
     }
     if (rc != DR_OK && !w->is_fenced) {
         (void)snprintf(w->wrong, sizeof w->wrong, "%s: %.200s", dr_code_name(rc), e.msg);

@@ -19,14 +19,25 @@ static enum dr_code begin_target(struct sh_move *m, struct sa_store *to, struct 
         dr_wrap(err, "target");
         return rc;
     }
-    if (m->operation != NULL && strcmp(t.operation, m->operation) != 0) {
+    bool is_fenced = false;
+    bool is_some = false;
+    bool is_other = m->operation != NULL && strcmp(t.operation, m->operation) != 0;
+    /* A copy may bring rows that are older than what is there: not to a shard that is written to.
+     */
+    if (is_other) {
+        rc = sh_trigger_look(to, m->id->name, SH_FENCE, &is_fenced, &is_some, err);
+    }
+    if (rc == DR_OK && is_other && !is_fenced) {
         return dr_fail(err, DR_REFUSED,
                        "target %s was made by operation %s, not by this one: its rows are in use",
                        t.quoted, t.operation);
     }
-    if (strcmp(t.made_of, m->shard.made_of) != 0) {
+    if (rc == DR_OK && strcmp(t.made_of, m->shard.made_of) != 0) {
         return dr_fail(err, DR_CONFLICT, "target %s is made of other columns than the source",
                        t.quoted);
+    }
+    if (rc != DR_OK) {
+        return rc;
     }
     return to->is_pg ? sh_number(to->db, &unused, err,
                                  "SELECT 1 FROM (SELECT set_config('drover.pass', "
