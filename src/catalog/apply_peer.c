@@ -90,7 +90,9 @@ enum dr_code dr_apply_peer(struct dr_apply *a)
     struct dr_peer p;
     uint64_t format = 0;
     uint32_t count = 0;
+    bool must_be_listed = false;
     memset(&p, 0, sizeof p);
+    (void)dr_jr_bool(&a->fields, "listed", false, &must_be_listed);
     (void)dr_jr_u64(&a->fields, "id", true, 1, (uint64_t)INT64_MAX, &p.id);
     (void)dr_jr_u64(&a->fields, "format", true, 0, UINT32_MAX, &format);
     if (!read_text(a, "uri", true, p.uri, sizeof p.uri) ||
@@ -104,6 +106,10 @@ enum dr_code dr_apply_peer(struct dr_apply *a)
         return DR_OK;
     }
     const struct dr_peer *before = dr_catalog_peer(a->c, p.id);
+    if (before == NULL && must_be_listed) {
+        return dr_apply_refuse(a, DR_NOT_FOUND, "peer %" PRIu64 " is not a member (any more)",
+                               p.id);
+    }
     if (before != NULL && is_same_peer(before, &p)) {
         return DR_OK;
     }

@@ -218,6 +218,9 @@ DR_MUST enum dr_code dr_entry_replica_state(const struct dr_catalog *c, const ch
                                             const enum dr_replica_state *from, char **out,
                                             struct dr_err *err);
 DR_MUST enum dr_code dr_entry_peer(const struct dr_peer *p, char **out, struct dr_err *err);
+/* What a peer says of itself: refused (DR_NOT_FOUND) when it is not listed. One that is removed at
+ * that very moment must not list itself again. */
+DR_MUST enum dr_code dr_entry_peer_news(const struct dr_peer *p, char **out, struct dr_err *err);
 DR_MUST enum dr_code dr_entry_remove_peer(const struct dr_catalog *c, uint64_t id, bool is_forced,
                                           char **out, struct dr_err *err);
 

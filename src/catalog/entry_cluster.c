@@ -419,7 +419,7 @@ enum dr_code dr_entry_replica_state(const struct dr_catalog *c, const char *name
     return dr_entry_end(c, entry, rc, out, err);
 }
 
-enum dr_code dr_entry_peer(const struct dr_peer *p, char **out, struct dr_err *err)
+static enum dr_code make_peer(const struct dr_peer *p, bool is_news, char **out, struct dr_err *err)
 {
     *out = NULL;
     if (p->id == 0 || p->id > (uint64_t)INT64_MAX) {
@@ -440,7 +440,20 @@ enum dr_code dr_entry_peer(const struct dr_peer *p, char **out, struct dr_err *e
     if (rc == DR_OK && p->store[0] != '\0') {
         rc = dr_entry_set(entry, "store", json_string(p->store), err);
     }
+    if (rc == DR_OK && is_news) {
+        rc = dr_entry_set(entry, "listed", json_true(), err);
+    }
     return dr_entry_end(NULL, entry, rc, out, err);
+}
+
+enum dr_code dr_entry_peer(const struct dr_peer *p, char **out, struct dr_err *err)
+{
+    return make_peer(p, false, out, err);
+}
+
+enum dr_code dr_entry_peer_news(const struct dr_peer *p, char **out, struct dr_err *err)
+{
+    return make_peer(p, true, out, err);
 }
 
 enum dr_code dr_entry_remove_peer(const struct dr_catalog *c, uint64_t id, bool is_forced,

@@ -57,7 +57,9 @@ enum dr_code dr_member_announce(struct dr_cluster *c, struct dr_err *err)
     if (!is_known_leader || (!is_listed && !is_voter)) {
         return dr_fail(err, DR_BUSY, "not a member yet");
     }
-    enum dr_code rc = dr_entry_peer(&self, &entry, err);
+    /* One that was taken in is listed by then; if it is not, it was removed. */
+    enum dr_code rc = is_listed || c->join_uri != NULL ? dr_entry_peer_news(&self, &entry, err)
+                                                       : dr_entry_peer(&self, &entry, err);
     if (rc == DR_OK) {
         rc = dr_propose(c, entry, ANNOUNCE_MS, &p, err);
     }
@@ -66,6 +68,9 @@ enum dr_code dr_member_announce(struct dr_cluster *c, struct dr_err *err)
         return rc;
     }
     json_decref(p.result.value);
+    if (p.result.code == DR_NOT_FOUND) {
+        return dr_fail(err, DR_BUSY, "not a member");
+    }
     return p.result.code == DR_OK ? DR_OK : dr_fail(err, p.result.code, "%s", p.result.message);
 }
 

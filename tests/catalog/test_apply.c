@@ -378,6 +378,13 @@ static void peers_announce_themselves(void **state)
     assert_string_equal(dr_catalog_peer(w.c, 5)->uri, "http://127.0.0.1:6005/");
     assert_null(dr_catalog_peer(w.c, 3));
     assert_int_equal(remove_peer(&w, 3, false), DR_NOT_FOUND);
+    /* What a removed peer still says of itself does not list it again. */
+    struct dr_peer gone = {.id = 3, .format = 1, .uri = "http://127.0.0.1:6003", .version = "9"};
+    struct dr_err news_err = {0};
+    char *news = NULL;
+    enum dr_code news_rc = dr_entry_peer_news(&gone, &news, &news_err);
+    assert_int_equal(made(&w, news_rc, news, &news_err), DR_NOT_FOUND);
+    assert_null(dr_catalog_peer(w.c, 3));
     assert_int_equal(remove_peer(&w, 2, false), DR_OK);
     assert_int_equal(dr_catalog_peer_count(w.c), 1);
     world_close(&w);

@@ -121,10 +121,16 @@ wait_ready() { # dir kind password
     done
 }
 
+# Its bootstrap server now and then dies at once when several start at the same moment: once more then.
 make_mariadb() { # dir
-    "${as_user[@]}" "$(find_program mariadb-install-db /usr/bin)" --no-defaults --datadir="$1/data" \
-        --auth-root-authentication-method=normal --skip-test-db >"$1/log" 2>&1 \
-        || { tail -20 "$1/log" >&2; die "mariadb-install-db failed"; }
+    local try
+    for try in 1 2 3; do
+        "${as_user[@]}" "$(find_program mariadb-install-db /usr/bin)" --no-defaults --datadir="$1/data" \
+            --auth-root-authentication-method=normal --skip-test-db >"$1/log" 2>&1 && return
+        grep -iE 'error|signal|abort' "$1/log" >&2 || tail -20 "$1/log" >&2
+        "${as_user[@]}" find "$1/data" -mindepth 1 -delete
+    done
+    die "mariadb-install-db failed $try times"
 }
 
 # What was committed must outlive a crash of the server (not of the machine): logs are written at each
