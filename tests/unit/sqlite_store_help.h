@@ -47,8 +47,8 @@ static DR_UNUSED int remove_folder(void **state)
 
 static DR_UNUSED const char *in_folder(const char *name)
 {
-    static char paths[4][160];
-    static unsigned next;
+    static _Thread_local char paths[4][160]; /* each thread has its own four */
+    static _Thread_local unsigned next;
     char *path = paths[next++ % 4];
     (void)snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;
