@@ -178,6 +178,11 @@ static enum dr_code start_cluster(struct dr_cli *c, const char *peer_token, stru
     forget(points_store);
     return rc;
 }
+
+static void stop_cluster(struct dr_cluster *c)
+{
+    dr_cluster_stop(c);
+}
 #else
 static enum dr_code check_peer_options(const struct dr_args *a, struct dr_err *err)
 {
@@ -202,7 +207,7 @@ static enum dr_code start_cluster(struct dr_cli *c, const char *peer_token, stru
     return DR_OK;
 }
 
-static void dr_cluster_stop(struct dr_cluster *c)
+static void stop_cluster(struct dr_cluster *c)
 {
     (void)c;
 }
@@ -291,7 +296,7 @@ enum dr_code dr_cli_serve(struct dr_cli *c, int *exit_out, struct dr_err *err)
     rc = c->serve(&serve, err);
 out:
     c->world.catalog = NULL;
-    dr_cluster_stop(cluster);
+    stop_cluster(cluster);
     dr_metrics_destroy(metrics);
     if (peer_token != NULL) {
         explicit_bzero(peer_token, strlen(peer_token));
