@@ -52,9 +52,9 @@ build build/tsan -DDROVER_SANITIZE=thread "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -g
     -DDROVER_STORE_POSTGRES=OFF -DDROVER_TOKENSERVER=OFF -DDROVER_GRPC=OFF
 TSAN_OPTIONS="halt_on_error=1:suppressions=$(pwd)/tests/tsan.supp"
 export TSAN_OPTIONS
-programs build/tsan tsan '^test_(conform|redis_|archive_damage|keyseq|plan|request|cli)'
+programs build/tsan tsan '^test_(conform|redis_|archive_damage|keyseq|plan|request|cli|catalog_api)'
 unset TSAN_OPTIONS
-sql_seconds=25 random=200 random_mongodb=30 seconds=30
+sql_seconds=25 random=120 random_mongodb=25 seconds=20
 [ "$mode" = soak ] && sql_seconds=1200 random=5000 random_mongodb=1000 seconds=1800
 {
     printf 'crash\tpython3 tests/crash/crash.py build/test --random %s\n' "$random"
