@@ -54,7 +54,7 @@ TSAN_OPTIONS="halt_on_error=1:suppressions=$(pwd)/tests/tsan.supp"
 export TSAN_OPTIONS
 programs build/tsan tsan '^test_(conform|redis_|archive_damage|keyseq|plan|request|cli|catalog_api|health|alerts|sqlite_shard)'
 unset TSAN_OPTIONS
-sql_seconds=25 random=200 random_mongodb=30 seconds=30 matrix=small long=""
+sql_seconds=25 random=120 random_mongodb=25 seconds=20 matrix=small long=""
 [ "$mode" = soak ] && sql_seconds=1200 random=5000 random_mongodb=1000 seconds=1800 matrix=full long=" --long"
 {
     printf 'crash\tpython3 tests/crash/crash.py build/test --random %s\n' "$random"

@@ -104,18 +104,28 @@ truth "some go, most stay" [ "$($tool count "$a" 'stats/{service:2007}*')" -lt "
 truth "no zero is left" [ -z "$(redis-cli -p "$a" --scan --pattern 'stats/{service:2007}*' | head -n 400 | xargs redis-cli -p "$a" mget | grep -x 0)" ]
 
 # --- a proxy between -----------------------------------------------------------------------------------
+# Until the port answers, 20 s at most.
+await_port() {
+    python3 -c "import socket, sys, time
+for _ in range(200):
+    try:
+        socket.create_connection(('127.0.0.1', int(sys.argv[1])), 1).close()
+        break
+    except OSError:
+        time.sleep(0.1)" "$1"
+}
 fresh
 x=$(port)
 $tool proxy "$x" "$b" noscan &
 pids="$pids $!"
-sleep 0.3
+await_port "$x"
 whole=$($tool digest "$b")
 expect 4 "a proxy without SCAN is refused" 'SCAN' -- purge --url "redis://127.0.0.1:$x" --service 2007 --strategy scan --yes
 same "and nothing is deleted" "$($tool digest "$b")" "$whole"
 x=$(port)
 $tool proxy "$x" "$b" cut:200 &
 pids="$pids $!"
-sleep 0.3
+await_port "$x"
 expect 0 "replies that are cut in the middle change no outcome" -- \
     purge --url "redis://127.0.0.1:$x" --service 2007 --strategy scan --batch-max 300 --yes --quiet
 same "all is gone" "$($tool count "$b" 'stats/{service:2007}*')" 0
