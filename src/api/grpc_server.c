@@ -5,6 +5,7 @@
  * cancelled. */
 #ifdef DROVER_GRPC
 #include "api/grpc_private.h"
+#include "base/clock.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -437,11 +438,7 @@ enum dr_code dr_grpc_start(struct dr_api *api, struct dr_grpc **out, struct dr_e
     grpc_init();
     g->api = api;
     (void)pthread_mutex_init(&g->mutex, NULL);
-    pthread_condattr_t monotonic;
-    (void)pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&g->changed, &monotonic);
-    (void)pthread_condattr_destroy(&monotonic);
+    dr_mono_cond_init(&g->changed);
     for (unsigned i = 0; i < SLOTS; i++) {
         g->slot[i].server = g;
         (void)pthread_mutex_init(&g->slot[i].mutex, NULL);
@@ -482,9 +479,7 @@ static bool is_at_rest(const struct dr_grpc *g)
 /* Calls at hand may end; what takes too long is cancelled. */
 static void wait_for_rest(struct dr_grpc *g)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += GRACE_MS / 1000;
+    struct timespec until = dr_mono_deadline(GRACE_MS);
     (void)pthread_mutex_lock(&g->mutex);
     g->is_stopping = true;
     (void)pthread_mutex_unlock(&g->mutex);

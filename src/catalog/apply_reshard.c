@@ -163,6 +163,15 @@ static enum dr_code begin_step(struct dr_apply *a, const struct dr_collection **
     return dr_draft_begin(d, a->arena, c, 0, a->err);
 }
 
+/* Ids of auto shards have no gaps, so the one that goes was the last: its id is how many stay. */
+static void drop_last_shard(struct dr_draft *d, uint32_t shard_id)
+{
+    dr_draft_drop_shard(d, shard_id);
+    if (d->info.method == DR_SHARDING_AUTO) {
+        d->info.shard_number = shard_id;
+    }
+}
+
 static enum dr_code refuse_stage(struct dr_apply *a, const struct dr_draft *d, const char *what)
 {
     return dr_apply_refuse(a, DR_CONFLICT, "the resharding of `%s` is at %s: cannot %s",
@@ -228,10 +237,7 @@ enum dr_code dr_apply_finish_resharding(struct dr_apply *a)
     }
     d.is_resharding = false;
     if (!d.resharding.is_up) {
-        dr_draft_drop_shard(&d, shard_id);
-        if (d.info.method == DR_SHARDING_AUTO) {
-            d.info.shard_number = shard_id;
-        }
+        drop_last_shard(&d, shard_id);
     }
     return dr_apply_finish(a, &d, c);
 }
@@ -251,10 +257,7 @@ enum dr_code dr_apply_abort_resharding(struct dr_apply *a)
     }
     d.is_resharding = false;
     if (d.resharding.is_up) {
-        dr_draft_drop_shard(&d, shard_id);
-        if (d.info.method == DR_SHARDING_AUTO) {
-            d.info.shard_number = shard_id;
-        }
+        drop_last_shard(&d, shard_id);
     } else {
         uint32_t kept = 0; /* what it moved away from the shard that stays after all */
         for (uint32_t i = 0; i < d.transfer_count; i++) {

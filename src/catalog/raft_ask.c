@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "catalog/raft_private.h"
@@ -22,11 +23,7 @@ static struct node_request *create_request(enum node_ask ask)
     if (r == NULL) {
         return NULL;
     }
-    pthread_condattr_t attr;
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&r->is_over, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    dr_mono_cond_init(&r->is_over);
     r->ask = ask;
     r->holders = 1;
     return r;
@@ -41,19 +38,6 @@ static void destroy_request(struct node_request *r)
     dr_free(r);
 }
 
-static struct timespec find_deadline(uint32_t timeout_ms)
-{
-    struct timespec at;
-    (void)clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += timeout_ms / 1000;
-    at.tv_nsec += (long)(timeout_ms % 1000) * 1000000L;
-    if (at.tv_nsec >= 1000000000L) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000L;
-    }
-    return at;
-}
-
 static enum dr_code say_stopped(const struct dr_node *n, struct dr_err *err)
 {
     if (n->status.state == DR_NODE_FAILED) {
@@ -66,7 +50,7 @@ static enum dr_code say_stopped(const struct dr_node *n, struct dr_err *err)
 static enum dr_code run_request(struct dr_node *n, struct node_request *r, uint32_t timeout_ms,
                                 struct dr_node_answer *answer, struct dr_err *err)
 {
-    struct timespec deadline = find_deadline(timeout_ms);
+    struct timespec deadline = dr_mono_deadline(timeout_ms);
     enum dr_code rc = DR_OK;
     (void)pthread_mutex_lock(&n->lock);
     if (!n->is_started || n->is_over || n->is_stop_asked || n->status.state == DR_NODE_FAILED) {
@@ -290,15 +274,22 @@ void dr_ask_skipped(struct dr_node *n, uint64_t index)
     }
 }
 
+/* All that callers have handed over since the last look. */
+static struct node_request *take_incoming(struct dr_node *n)
+{
+    (void)pthread_mutex_lock(&n->lock);
+    struct node_request *r = n->first_in;
+    n->first_in = n->last_in = NULL;
+    (void)pthread_mutex_unlock(&n->lock);
+    return r;
+}
+
 void dr_ask_end_all(struct dr_node *n)
 {
     while (n->first_waiting != NULL) {
         end_unknown(n, pop_waiting(n), "this raft peer stops");
     }
-    (void)pthread_mutex_lock(&n->lock);
-    struct node_request *r = n->first_in;
-    n->first_in = n->last_in = NULL;
-    (void)pthread_mutex_unlock(&n->lock);
+    struct node_request *r = take_incoming(n);
     while (r != NULL) {
         struct node_request *next = r->next;
         enum dr_code code = dr_fail(&r->err, DR_STOPPED, "this raft peer stops");
@@ -534,10 +525,7 @@ void dr_ask_serve(struct dr_node *n)
     struct node_request *batch[DR_NODE_BATCH_MAX];
     unsigned count = 0;
     size_t bytes = 0;
-    (void)pthread_mutex_lock(&n->lock);
-    struct node_request *r = n->first_in;
-    n->first_in = n->last_in = NULL;
-    (void)pthread_mutex_unlock(&n->lock);
+    struct node_request *r = take_incoming(n);
     while (r != NULL) {
         struct node_request *next = r->next;
         bool is_proposal = r->ask == ASK_PROPOSE;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/backoff.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -208,11 +209,7 @@ static struct dr_node *alloc_node(const struct dr_node_config *config)
     if (n == NULL) {
         return NULL;
     }
-    pthread_condattr_t attr;
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&n->changed, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    dr_mono_cond_init(&n->changed);
     (void)pthread_mutex_init(&n->lock, NULL);
     n->config = *config;
     n->config.fsm = NULL;
@@ -352,14 +349,7 @@ static enum dr_code wait_until(struct dr_node *n, bool (*is_true)(const struct d
                                uint64_t arg, uint32_t timeout_ms, const char *what,
                                struct dr_err *err)
 {
-    struct timespec at;
-    (void)clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += timeout_ms / 1000;
-    at.tv_nsec += (long)(timeout_ms % 1000) * 1000000L;
-    if (at.tv_nsec >= 1000000000L) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000L;
-    }
+    struct timespec at = dr_mono_deadline(timeout_ms);
     int failure = 0;
     while (!is_true(n, arg) && !n->is_over && failure == 0) {
         failure = pthread_cond_timedwait(&n->changed, &n->lock, &at);

@@ -9,6 +9,7 @@
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 
+#include "base/bytes.h"
 #include "catalog/raft_hello.h"
 
 enum {
@@ -31,26 +32,10 @@ static const unsigned char bare_head[HELLO_HEAD_BYTES] = {1, 0, 0, 0, 0, 0, 0, 0
 static const char connector_label[LABEL_BYTES] = "drover raft connector";
 static const char listener_label[LABEL_BYTES] = "drover raft listener";
 
-static void put_number(unsigned char *at, uint64_t value, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++) {
-        at[i] = (unsigned char)(value >> (8 * i));
-    }
-}
-
-static uint64_t get_number(const unsigned char *at, unsigned bytes)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < bytes; i++) {
-        value |= (uint64_t)at[i] << (8 * i);
-    }
-    return value;
-}
-
 static void put_head(unsigned char *at, const char *mark)
 {
     memcpy(at, mark, 4);
-    put_number(at + 4, HELLO_VERSION, 4);
+    dr_put_le(at + 4, HELLO_VERSION, 4);
 }
 
 static enum dr_code check_head(const unsigned char *at, const char *mark, const char *what,
@@ -59,7 +44,7 @@ static enum dr_code check_head(const unsigned char *at, const char *mark, const 
     if (memcmp(at, mark, 4) != 0) {
         return dr_fail(err, DR_CORRUPT, "what came is no %s of a drover peer", what);
     }
-    uint64_t version = get_number(at + 4, 4);
+    uint64_t version = dr_get_le(at + 4, 4);
     if (version != HELLO_VERSION) {
         return dr_fail(err, DR_UNSUPPORTED,
                        "the handshake has version %llu, this drover knows %d; run the same drover "
@@ -116,8 +101,8 @@ enum dr_code dr_hello_put_answer(const struct hello_secret *s, const unsigned ch
 {
     memset(answer_out, 0, HELLO_ANSWER_BYTES);
     put_head(answer_out, answer_mark);
-    put_number(answer_out + FROM_ID_AT, ends->from_id, 8);
-    put_number(answer_out + TO_ID_AT, ends->to_id, 8);
+    dr_put_le(answer_out + FROM_ID_AT, ends->from_id, 8);
+    dr_put_le(answer_out + TO_ID_AT, ends->to_id, 8);
     memcpy(answer_out + NONCE_AT, nonce, HELLO_NONCE_BYTES);
     memcpy(answer_out + FROM_ADDRESS_AT, ends->from_address,
            strnlen(ends->from_address, DR_NODE_ADDRESS_BYTES_MAX - 1));
@@ -150,8 +135,8 @@ static bool is_address(const unsigned char *at)
 static enum dr_code check_ends(const unsigned char *answer, uint64_t id, const char *address,
                                struct hello_ends *ends_out, struct dr_err *err)
 {
-    struct hello_ends e = {.from_id = get_number(answer + FROM_ID_AT, 8),
-                           .to_id = get_number(answer + TO_ID_AT, 8)};
+    struct hello_ends e = {.from_id = dr_get_le(answer + FROM_ID_AT, 8),
+                           .to_id = dr_get_le(answer + TO_ID_AT, 8)};
     if (!is_address(answer + FROM_ADDRESS_AT) || !is_address(answer + TO_ADDRESS_AT) ||
         e.from_id == 0) {
         return dr_fail(err, DR_CORRUPT, "an answer without a sender or an address");

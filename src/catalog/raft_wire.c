@@ -9,26 +9,11 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "catalog/raft_private.h"
 
 static const char entry_mark[4] = {'D', 'R', 'E', '1'};
 static const char snapshot_mark[4] = {'D', 'R', 'S', '1'};
-
-static void put_number(unsigned char *at, uint64_t value, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++) {
-        at[i] = (unsigned char)(value >> (8 * i));
-    }
-}
-
-static uint64_t get_number(const unsigned char *at, unsigned bytes)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < bytes; i++) {
-        value |= (uint64_t)at[i] << (8 * i);
-    }
-    return value;
-}
 
 static size_t round_up(size_t bytes)
 {
@@ -45,10 +30,10 @@ void dr_wire_put_entry(void *base, const struct entry_header *h, const char *ent
     unsigned char *at = base;
     size_t bytes = (size_t)h->bytes;
     memcpy(at, entry_mark, sizeof entry_mark);
-    put_number(at + 4, h->format, 4);
-    put_number(at + 8, h->nonce, 8);
-    put_number(at + 16, h->token, 8);
-    put_number(at + 24, h->bytes, 8);
+    dr_put_le(at + 4, h->format, 4);
+    dr_put_le(at + 8, h->nonce, 8);
+    dr_put_le(at + 16, h->token, 8);
+    dr_put_le(at + 24, h->bytes, 8);
     memcpy(at + ENTRY_HEADER_BYTES, entry, bytes);
     memset(at + ENTRY_HEADER_BYTES + bytes, 0, round_up(bytes) - bytes);
 }
@@ -63,15 +48,15 @@ enum dr_code dr_wire_get_entry(const struct raft_buffer *buf, struct entry_heade
         return dr_fail(err, DR_CORRUPT, "a log entry of %zu bytes does not begin with DRE1",
                        buf->len);
     }
-    h->format = (uint32_t)get_number(at + 4, 4);
+    h->format = (uint32_t)dr_get_le(at + 4, 4);
     if (h->format != DR_RAFT_FORMAT) {
         return dr_fail(err, DR_UNSUPPORTED,
                        "a log entry has format %u, this drover knows %d; upgrade this peer",
                        h->format, DR_RAFT_FORMAT);
     }
-    h->nonce = get_number(at + 8, 8);
-    h->token = get_number(at + 16, 8);
-    h->bytes = get_number(at + 24, 8);
+    h->nonce = dr_get_le(at + 8, 8);
+    h->token = dr_get_le(at + 16, 8);
+    h->bytes = dr_get_le(at + 24, 8);
     if (h->bytes > DR_ENTRY_BYTES_MAX || h->bytes > buf->len - ENTRY_HEADER_BYTES) {
         return dr_fail(err, DR_CORRUPT, "a log entry of %zu bytes says it has %llu", buf->len,
                        (unsigned long long)h->bytes);
@@ -89,9 +74,9 @@ void dr_wire_put_snapshot(void *base, uint64_t index, const char *text, size_t b
 {
     unsigned char *at = base;
     memcpy(at, snapshot_mark, sizeof snapshot_mark);
-    put_number(at + 4, DR_RAFT_FORMAT, 4);
-    put_number(at + 8, index, 8);
-    put_number(at + 16, bytes, 8);
+    dr_put_le(at + 4, DR_RAFT_FORMAT, 4);
+    dr_put_le(at + 8, index, 8);
+    dr_put_le(at + 16, bytes, 8);
     memcpy(at + SNAPSHOT_HEADER_BYTES, text, bytes);
     memset(at + SNAPSHOT_HEADER_BYTES + bytes, 0, round_up(bytes) - bytes);
 }
@@ -104,8 +89,8 @@ enum dr_code dr_wire_get_snapshot(const struct raft_buffer *buf, uint64_t *index
         return dr_fail(err, DR_CORRUPT, "a snapshot of %zu bytes does not begin with DRS1",
                        buf->len);
     }
-    uint64_t format = get_number(at + 4, 4);
-    uint64_t bytes = get_number(at + 16, 8);
+    uint64_t format = dr_get_le(at + 4, 4);
+    uint64_t bytes = dr_get_le(at + 16, 8);
     if (format != DR_RAFT_FORMAT) {
         return dr_fail(err, DR_UNSUPPORTED,
                        "a snapshot has format %llu, this drover knows %d; upgrade this peer",
@@ -115,7 +100,7 @@ enum dr_code dr_wire_get_snapshot(const struct raft_buffer *buf, uint64_t *index
         return dr_fail(err, DR_CORRUPT, "a snapshot of %zu bytes says it has %llu", buf->len,
                        (unsigned long long)bytes);
     }
-    *index_out = get_number(at + 8, 8);
+    *index_out = dr_get_le(at + 8, 8);
     *text_out = (const char *)at + SNAPSHOT_HEADER_BYTES;
     *bytes_out = (size_t)bytes;
     return DR_OK;

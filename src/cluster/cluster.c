@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/backoff.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "cluster/cluster_private.h"
 
@@ -123,11 +124,7 @@ static void announce_alone(struct dr_cluster *c)
 
 static void init_locks(struct dr_cluster *c)
 {
-    pthread_condattr_t attr;
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&c->wake, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    dr_mono_cond_init(&c->wake);
     (void)pthread_mutex_init(&c->lock, NULL);
     (void)pthread_mutex_init(&c->http_lock, NULL);
     (void)pthread_mutex_init(&c->record_lock, NULL);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/backoff.h"
+#include "base/clock.h"
 #include "cluster/cluster_private.h"
 
 enum { TICK_MS = 1000, JOIN_MS_FIRST = 200, JOIN_MS_MAX = 5000, HEAL_TICKS = 2 };
@@ -27,15 +28,7 @@ static uint32_t tick_ms(const struct dr_cluster *c)
 /* Until woken, or a tick is over. False: stop. */
 static bool wait_for_work(struct dr_cluster *c)
 {
-    struct timespec until;
-    uint32_t ms = tick_ms(c);
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
+    struct timespec until = dr_mono_deadline(tick_ms(c));
     (void)pthread_mutex_lock(&c->lock);
     int rc = 0;
     while (!c->is_stopping && !c->is_woken && rc == 0) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/backoff.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "cluster/cluster_private.h"
 #include "store/sqldb_url.h"
@@ -242,10 +243,8 @@ static enum dr_code connect_new(struct sql_pool *p, struct dr_sqldb **out, struc
 /* A place among the lent ones, with a spare connection if there is one. */
 static enum dr_code take_place(struct sql_pool *p, struct dr_sqldb **spare, struct dr_err *err)
 {
-    struct timespec until;
+    struct timespec until = dr_mono_deadline(LEND_MS);
     int waited = 0;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += LEND_MS / 1000;
     (void)pthread_mutex_lock(&p->lock);
     while (p->lent_count >= CONNECTIONS_MAX && waited == 0) {
         waited = pthread_cond_timedwait(&p->is_free, &p->lock, &until);
@@ -417,17 +416,13 @@ static enum dr_code look_once(struct sql_pool *p, struct dr_log *log, struct dr_
 enum dr_code dr_sql_pool_create(const struct shard_place *place, struct sql_pool **out,
                                 struct dr_err *err)
 {
-    pthread_condattr_t attr;
     struct sql_pool *p = dr_calloc(1, sizeof *p);
     if (p == NULL) {
         return dr_fail_nomem(err);
     }
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_mutex_init(&p->claim_lock, NULL);
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&p->is_free, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    dr_mono_cond_init(&p->is_free);
     enum dr_code rc = fill_pool(p, place, err);
     if (rc == DR_OK) {
         rc = look_once(p, place->log, err);

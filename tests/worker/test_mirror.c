@@ -66,12 +66,18 @@ static void close_desk(struct desk *d)
     dr_memory_remove("other");
 }
 
-static void expect_logged(struct desk *d, const char *part)
+static const char *logged(const struct desk *d)
 {
     static char text[65536];
     ssize_t got = pread(d->log_fd, text, sizeof text - 1, 0);
     assert_true(got >= 0);
     text[got] = '\0';
+    return text;
+}
+
+static void expect_logged(const struct desk *d, const char *part)
+{
+    const char *text = logged(d);
     assert_has(text, part);
 }
 
@@ -119,6 +125,19 @@ static void expect_soon(struct desk *d, const char *part)
         dr_free(state);
         fail();
     }
+}
+
+static bool is_logged(void *arg)
+{
+    const struct hope *h = arg;
+    return strstr(logged(h->d), h->part) != NULL;
+}
+
+static void expect_logged_soon(const struct desk *d, const char *part)
+{
+    struct hope h = {d, part};
+    (void)dr_wait_ms(PATIENCE_MS, is_logged, &h);
+    expect_logged(d, part);
 }
 
 static uint64_t times_published(const char *store, const char *spec)
@@ -251,9 +270,10 @@ static void write_through(const char *rule)
     start(&d, SHORT_MS);
     erase(&d, op, 9);
     expect_soon(&d, "\"status\":\"completed\"");
+    /* The store may have done what it did not answer: the records stand before the mirror knows. */
+    expect_logged_soon(&d, "status records are written again");
     stop(&d);
     expect_logged(&d, "status records cannot be written, trying again");
-    expect_logged(&d, "status records are written again");
     assert_int_equal(raw_int(d.r, "SELECT count(*) FROM audit WHERE by='drover'"), 1);
     close_desk(&d);
 }

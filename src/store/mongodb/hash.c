@@ -11,6 +11,7 @@
 #include <openssl/evp.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "store/mongodb/mongodb_private.h"
 #include "store/mongodb/number_private.h"
 
@@ -144,9 +145,5 @@ int64_t mg_hash(const bson_iter_t *it)
     is_ok = EVP_DigestFinal_ex(ctx, md5, NULL);
     assert(is_ok == 1);
     EVP_MD_CTX_free(ctx);
-    uint64_t hash = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        hash |= (uint64_t)md5[i] << (8 * i);
-    }
-    return (int64_t)hash;
+    return (int64_t)dr_get_le(md5, 8);
 }

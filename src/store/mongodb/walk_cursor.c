@@ -7,6 +7,7 @@
  * items may come again then, none is skipped. */
 #include <string.h>
 
+#include "base/bytes.h"
 #include "store/mongodb/erase_private.h"
 
 enum { VERSION = 1, HEAD_BYTES = 2, KEY_BYTES_MAX = 3 * 1024 };
@@ -26,22 +27,6 @@ void mg_position_fini(struct mg_position *p)
     p->is_list_short = false;
 }
 
-static void put_u64(uint8_t *to, uint64_t value, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        to[i] = (uint8_t)(value >> (8 * i));
-    }
-}
-
-static uint64_t get_u64(const uint8_t *from, size_t bytes)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        value |= (uint64_t)from[i] << (8 * i);
-    }
-    return value;
-}
-
 static enum dr_code fail_damaged(struct dr_err *err)
 {
     return dr_fail(err, DR_CORRUPT,
@@ -57,21 +42,21 @@ static enum dr_code decode_key(const struct dr_cursor *from, struct mg_position 
     if (from->len < at) {
         return fail_damaged(err);
     }
-    uint64_t key_bytes = get_u64(from->data + HEAD_BYTES, 4);
+    uint64_t key_bytes = dr_get_le(from->data + HEAD_BYTES, 4);
     if (key_bytes > KEY_BYTES_MAX || from->len < at + key_bytes + 5 ||
         !bson_init_static(&key, from->data + at, (size_t)key_bytes) ||
         !bson_validate(&key, BSON_VALIDATE_NONE, NULL) || bson_count_keys(&key) == 0) {
         return fail_damaged(err);
     }
     at += key_bytes;
-    uint64_t id_count = get_u64(from->data + at + 1, 4);
+    uint64_t id_count = dr_get_le(from->data + at + 1, 4);
     if (from->data[at] > 1 || id_count > MG_IDS_MAX || from->len != at + 5 + 8 * id_count) {
         return fail_damaged(err);
     }
     out->is_list_short = from->data[at] == 1;
     out->id_count = (uint32_t)id_count;
     for (uint32_t i = 0; i < out->id_count; i++) {
-        out->id[i] = get_u64(from->data + at + 5 + 8 * (size_t)i, 8);
+        out->id[i] = dr_get_le(from->data + at + 5 + 8 * (size_t)i, 8);
     }
     out->key = bson_copy(&key);
     out->kind = MG_AT_KEY;
@@ -96,7 +81,7 @@ enum dr_code mg_position_decode(const struct dr_cursor *from, struct mg_position
             return fail_damaged(err);
         }
         out->kind = MG_AT_COUNT;
-        out->given = get_u64(from->data + HEAD_BYTES, 8);
+        out->given = dr_get_le(from->data + HEAD_BYTES, 8);
         return DR_OK;
     default:
         return fail_damaged(err);
@@ -107,7 +92,7 @@ static void encode_count(uint64_t given, struct dr_cursor *out)
 {
     out->data[0] = VERSION;
     out->data[1] = MG_AT_COUNT;
-    put_u64(out->data + HEAD_BYTES, given, 8);
+    dr_put_le(out->data + HEAD_BYTES, given, 8);
     out->len = HEAD_BYTES + 8;
 }
 
@@ -124,14 +109,14 @@ void mg_position_encode(const struct mg_position *p, struct dr_cursor *out)
     size_t at = HEAD_BYTES + 4;
     out->data[0] = VERSION;
     out->data[1] = MG_AT_KEY;
-    put_u64(out->data + HEAD_BYTES, p->key->len, 4);
+    dr_put_le(out->data + HEAD_BYTES, p->key->len, 4);
     memcpy(out->data + at, bson_get_data(p->key), p->key->len);
     at += p->key->len;
     out->data[at] = p->is_list_short ? 1 : 0;
-    put_u64(out->data + at + 1, p->id_count, 4);
+    dr_put_le(out->data + at + 1, p->id_count, 4);
     at += 5;
     for (uint32_t i = 0; i < p->id_count; i++) {
-        put_u64(out->data + at, p->id[i], 8);
+        dr_put_le(out->data + at, p->id[i], 8);
         at += 8;
     }
     out->len = (uint32_t)at;

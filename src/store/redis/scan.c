@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "store/redis/redis_private.h"
 
 enum {
@@ -243,9 +244,7 @@ static enum dr_code read_offset(const struct dr_range *range, const struct dr_cu
     if (from->len != CURSOR_BYTES || from->data[0] != CURSOR_VERSION) {
         return dr_fail(err, DR_CORRUPT, "a position in the keys that is none of redis");
     }
-    for (int i = 0; i < 8; i++) {
-        *out |= (uint64_t)from->data[i + 1] << (8 * i);
-    }
+    *out = dr_get_le(from->data + 1, 8);
     return *out <= range->length
                ? DR_OK
                : dr_fail(err, DR_CORRUPT, "a position behind the end of the keys");
@@ -255,9 +254,7 @@ static void write_offset(struct dr_cursor *c, uint64_t offset)
 {
     c->len = CURSOR_BYTES;
     c->data[0] = CURSOR_VERSION;
-    for (int i = 0; i < 8; i++) {
-        c->data[i + 1] = (uint8_t)(offset >> (8 * i));
-    }
+    dr_put_le(c->data + 1, offset, 8);
 }
 
 /* Copies of the next keys, in the scratch arena. */
