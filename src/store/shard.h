@@ -73,6 +73,7 @@ struct dr_shard_facts {
 struct dr_shard_compared {
     uint64_t rows;     /* of the source in the range */
     bool is_different; /* one target at least has not exactly these rows */
+    bool is_logged;    /* ... but the keys of all rows that differ are in the source's log */
     bool is_end;       /* the range is open upwards: there is nothing behind it */
     char range[101];   /* its keys for people, cut */
 };
@@ -118,9 +119,11 @@ struct dr_shard_ops {
     /* Compare the next rows behind `cursor` (at most budget->items_max of the source's) by digests
      * that the servers compute. The range is (cursor, last of these keys], the last one is open
      * upwards, so that rows which only a target has are found as well. The cursor moves when all
-     * are equal. What is read is bounded on both sides: of a target at most one row more. Nothing
-     * is locked: rows that are written in between may look different, and are equal the next time
-     * when the log was followed. */
+     * are equal, and when what
+     * differs is_logged: it is late. That is told for ranges of up to DR_SHARD_ROWS_MAX rows. What
+     * is read is bounded on both sides: of a target at most one row more. Nothing is locked: rows
+     * that are written in between may look different, and are equal the next time when the log was
+     * followed. */
     enum dr_code (*compare)(void *source, void *const *target, uint32_t target_count,
                             const struct dr_shard_id *s, const struct dr_budget *budget,
                             struct dr_cursor *cursor, struct dr_shard_compared *out,

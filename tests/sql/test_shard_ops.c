@@ -370,6 +370,39 @@ static const char *const key_values[KINDS][5] = {
     {"'K''\\' || n / 7 || 'ä'", "timestamp '2020-01-01' + n * interval '1 s'", "n / 16.0",
      "date '2020-01-01' + n", "gen_random_uuid()"}};
 
+/* Does all that differs have its key in the log? *different_out: ranges that differ. */
+static bool is_all_logged(int k, const struct dr_shard_id *id, uint64_t items, int *different_out)
+{
+    struct dr_budget b = budget_of(items);
+    struct dr_cursor cursor = {0};
+    struct dr_store *target[] = {store[k][TARGET]};
+    struct dr_shard_compared one = {0};
+    *different_out = 0;
+    for (int calls = 0; !one.is_end; calls++) {
+        assert_true(calls < 1000);
+        MUST(k, dr_shard_compare(store[k][SOURCE], target, 1, id, &b, &cursor, &one, &err));
+        *different_out += one.is_different;
+        if (one.is_different && !one.is_logged) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What was written and not followed yet is late; a row that nobody wrote is different. */
+static void late_rows_and_others_are_told_apart(int k, const struct dr_shard_id *id)
+{
+    for (uint64_t items = 1; items <= 1000; items = items * 30 + 1) {
+        int different = 0;
+        assert_true(is_all_logged(k, id, items, &different));
+        assert_true(different > 0);
+        sql_do(db[k][TARGET], "UPDATE t_key SET v = 77 WHERE b = 50");
+        assert_false(is_all_logged(k, id, items, &different));
+        sql_do(db[k][TARGET], "UPDATE t_key SET v = 0 WHERE b = 50");
+        sql_do(db[k][SOURCE], "UPDATE t_key SET v = v WHERE b = 99");
+    }
+}
+
 static void keys_of_all_kinds_are_walked_and_followed(void **state)
 {
     struct dr_shard_id id = id_of("t_key");
@@ -388,11 +421,13 @@ static void keys_of_all_kinds_are_walked_and_followed(void **state)
             sql_do(db[k][SOURCE], sql);
             assert_int_equal(copy_all(k, &id, 7), 100);
             assert_equal_contents(k, &id);
+            assert_true(follow_all(k, &id, 1000) >= 100);
             sql_do(db[k][SOURCE], "DELETE FROM t_key WHERE b < 20");
             sql_do(db[k][SOURCE], "UPDATE t_key SET v = 1 WHERE b < 40");
             sql_do(db[k][SOURCE], i == 0   ? "UPDATE t_key SET a = 'new' WHERE b >= 60"
                                   : i == 2 ? "UPDATE t_key SET a = a + 1000 WHERE b >= 60"
                                            : "UPDATE t_key SET b = b + 1000 WHERE b >= 60");
+            late_rows_and_others_are_told_apart(k, &id);
             (void)follow_all(k, &id, 9);
             assert_equal_contents(k, &id);
             /* Once more from the start, over what is there. */

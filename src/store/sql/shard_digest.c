@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/shard_rows.h"
 #include "store/sql/shard_private.h"
 
 enum { PIECE_ROWS = 500000, ARENA_BYTES = 16 * 1024 };
@@ -29,44 +30,51 @@ static uint64_t parse_wrapped(const char *text, size_t bytes)
     return is_negative ? 0 - n : n;
 }
 
+uint64_t sh_hash_of(const struct dr_value *v)
+{
+    return v->type == DR_V_INT    ? (uint64_t)v->i
+           : v->type == DR_V_TEXT ? parse_wrapped(v->data, v->len)
+                                  : 0;
+}
+
 static enum dr_code take_sum(void *arg, const struct dr_value *v, uint32_t count,
                              struct dr_err *err)
 {
     struct sum *s = arg;
-    uint64_t hash = 0;
     (void)err;
     if (count != 2) {
         return DR_OK;
     }
-    if (v[1].type == DR_V_INT) {
-        hash = (uint64_t)v[1].i;
-    } else if (v[1].type == DR_V_TEXT) {
-        hash = parse_wrapped(v[1].data, v[1].len);
-    }
+    uint64_t hash = sh_hash_of(&v[1]);
     s->rows += (uint64_t)sa_int(&v[0]);
     s->hash = s->is_pg ? s->hash + hash : s->hash ^ hash;
     return DR_OK;
 }
 
 /* A row of PostgreSQL as text tells NULL from '' and floats exactly. */
-static void add_hashes(struct dr_str *to, const struct sa_store *s, const struct sh_table *t)
+void sh_add_row_hash(struct dr_str *to, const struct sa_store *s, const struct sh_table *t)
 {
     if (s->is_pg) {
-        dr_str_addf(to,
-                    "SELECT count(*), sum(pg_catalog.hashtextextended((t.*)::text COLLATE \"C\", "
-                    "0))::text FROM ONLY %s t",
-                    t->quoted);
+        dr_str_add(to, "pg_catalog.hashtextextended((t.*)::text COLLATE \"C\", 0)");
         return;
     }
-    dr_str_add(to, "SELECT COUNT(*), BIT_XOR(CAST(CONV(LEFT(MD5(CONCAT_WS(',', ");
+    dr_str_add(to, "CAST(CONV(LEFT(MD5(CONCAT_WS(',', ");
     for (uint32_t i = 0; i < t->column_count; i++) {
         dr_str_addf(to, "%s%s", i > 0 ? ", " : "", t->column[i].digest);
     }
-    dr_str_addf(to, ")), 16), 16, 10) AS UNSIGNED)) FROM %s FORCE INDEX (PRIMARY)", t->quoted);
+    dr_str_add(to, ")), 16), 16, 10) AS UNSIGNED)");
 }
 
-static enum dr_code add_range(struct dr_str *sql, struct sa_store *s, const struct sh_table *t,
-                              char *const *after, char *const *upto, struct dr_err *err)
+static void add_hashes(struct dr_str *to, const struct sa_store *s, const struct sh_table *t)
+{
+    dr_str_add(to, s->is_pg ? "SELECT count(*), sum(" : "SELECT COUNT(*), BIT_XOR(");
+    sh_add_row_hash(to, s, t);
+    dr_str_addf(to, s->is_pg ? ")::text FROM ONLY %s t" : ") FROM %s FORCE INDEX (PRIMARY)",
+                t->quoted);
+}
+
+enum dr_code sh_add_range(struct dr_str *sql, struct sa_store *s, const struct sh_table *t,
+                          char *const *after, char *const *upto, struct dr_err *err)
 {
     enum dr_code rc = DR_OK;
     if (after != NULL) {
@@ -86,7 +94,7 @@ static enum dr_code sum_piece(struct sa_store *s, const struct sh_table *t, char
     struct dr_str sql;
     dr_str_init(&sql);
     add_hashes(&sql, s, t);
-    enum dr_code rc = add_range(&sql, s, t, after, upto, err);
+    enum dr_code rc = sh_add_range(&sql, s, t, after, upto, err);
     rc = rc == DR_OK ? sh_rows(s->db, take_sum, sum, err, "%s", sql.data) : rc;
     dr_str_fini(&sql);
     return rc;
@@ -123,9 +131,7 @@ enum dr_code sh_digest(void *impl, const struct dr_shard_id *id, struct dr_shard
 /* ---- comparing range by range ---- */
 
 struct range {
-    char *after[SH_KEYS_MAX];
-    char *upto[SH_KEYS_MAX];
-    bool has_after, has_upto;
+    struct sh_range at;
     struct sum sum; /* of the source */
     const struct sh_thing *shard;
     uint32_t key_count;
@@ -141,8 +147,8 @@ static enum dr_code count_range(struct sa_store *s, const struct sh_table *t, st
     dr_str_init(&sql);
     dr_str_addf(&sql, "SELECT COUNT(*) FROM (SELECT 1 FROM %s%s%s", s->is_pg ? "ONLY " : "",
                 t->quoted, s->is_pg ? "" : " FORCE INDEX (PRIMARY)");
-    enum dr_code rc =
-        add_range(&sql, s, t, r->has_after ? r->after : NULL, r->has_upto ? r->upto : NULL, err);
+    enum dr_code rc = sh_add_range(&sql, s, t, r->at.has_after ? r->at.after : NULL,
+                                   r->at.has_upto ? r->at.upto : NULL, err);
     dr_str_addf(&sql, " LIMIT %" PRIu64 ") x", r->sum.rows + 1);
     rc = rc == DR_OK && sql.is_short ? dr_fail_nomem(err) : rc;
     rc = rc == DR_OK ? sh_number(s->db, &rows, err, "%s", sql.data) : rc;
@@ -170,8 +176,8 @@ static enum dr_code compare_target(struct sa_store *s, const struct dr_shard_id 
     }
     rc = count_range(s, &t, r, same_out, err);
     if (rc == DR_OK && *same_out && r->sum.rows > 0) {
-        rc = sum_piece(s, &t, r->has_after ? r->after : NULL, r->has_upto ? r->upto : NULL, &sum,
-                       err);
+        rc = sum_piece(s, &t, r->at.has_after ? r->at.after : NULL,
+                       r->at.has_upto ? r->at.upto : NULL, &sum, err);
         *same_out = sum.rows == r->sum.rows && sum.hash == r->sum.hash;
     }
     return rc;
@@ -189,13 +195,13 @@ static void tell_range(const struct range *r, char *buf, size_t buf_bytes)
 {
     struct dr_str text;
     dr_str_init(&text);
-    if (r->has_after) {
+    if (r->at.has_after) {
         dr_str_add(&text, "behind ");
-        add_key(&text, r->after, r->key_count);
+        add_key(&text, r->at.after, r->key_count);
     }
-    if (r->has_upto) {
-        dr_str_add(&text, r->has_after ? " up to " : "up to ");
-        add_key(&text, r->upto, r->key_count);
+    if (r->at.has_upto) {
+        dr_str_add(&text, r->at.has_after ? " up to " : "up to ");
+        add_key(&text, r->at.upto, r->key_count);
     }
     dr_copy_text(buf, buf_bytes, text.len == 0 ? "all" : dr_str_text(&text));
     dr_str_fini(&text);
@@ -210,28 +216,34 @@ enum dr_code sh_compare(void *source, void *const *target, uint32_t target_count
     struct sh_table t;
     struct range r = {.sum = {.is_pg = s->is_pg}, .shard = &shard};
     bool is_same = true;
+    bool is_logged = false;
     struct dr_arena *a = dr_arena_create(ARENA_BYTES);
     enum dr_code rc = a == NULL ? dr_fail_nomem(err) : DR_OK;
     rc = rc == DR_OK ? sh_need(s, id, SH_SHARD, false, a, &shard, err) : rc;
     rc = rc == DR_OK ? sh_table_load(s, id->name, a, &t, err) : rc;
-    rc = rc == DR_OK ? sh_cursor_read(cursor, &t, r.after, &r.has_after, err) : rc;
-    rc = rc == DR_OK ? sh_find_bound(s, &t, r.has_after ? r.after : NULL,
-                                     sh_plan_rows(s, id, budget), r.upto, &r.has_upto, err)
+    rc = rc == DR_OK ? sh_cursor_read(cursor, &t, r.at.after, &r.at.has_after, err) : rc;
+    rc = rc == DR_OK ? sh_find_bound(s, &t, r.at.has_after ? r.at.after : NULL,
+                                     sh_plan_rows(s, id, budget), r.at.upto, &r.at.has_upto, err)
                      : rc;
-    rc = rc == DR_OK ? sum_piece(s, &t, r.has_after ? r.after : NULL, r.has_upto ? r.upto : NULL,
-                                 &r.sum, err)
+    rc = rc == DR_OK ? sum_piece(s, &t, r.at.has_after ? r.at.after : NULL,
+                                 r.at.has_upto ? r.at.upto : NULL, &r.sum, err)
                      : rc;
     r.key_count = rc == DR_OK ? t.key_count : 0;
     for (uint32_t i = 0; rc == DR_OK && is_same && i < target_count; i++) {
         rc = compare_target(target[i], id, a, &r, &is_same, err);
     }
+    if (rc == DR_OK && !is_same && r.sum.rows <= DR_SHARD_ROWS_MAX) {
+        rc = sh_is_logged(s, target, target_count, id, &t, &r.at, &is_logged, err);
+    }
     if (rc == DR_OK) {
-        *out = (struct dr_shard_compared){
-            .rows = r.sum.rows, .is_different = !is_same, .is_end = !r.has_upto};
+        *out = (struct dr_shard_compared){.rows = r.sum.rows,
+                                          .is_different = !is_same,
+                                          .is_logged = is_logged,
+                                          .is_end = !r.at.has_upto};
         tell_range(&r, out->range, sizeof out->range);
     }
-    if (rc == DR_OK && is_same && r.has_upto) {
-        rc = sh_cursor_write(&t, r.upto, cursor, err);
+    if (rc == DR_OK && (is_same || is_logged) && r.at.has_upto) {
+        rc = sh_cursor_write(&t, r.at.upto, cursor, err);
     }
     dr_arena_destroy(a);
     return rc;

@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "base/clock.h"
+#include "store/shard_rows.h"
 #include "store/sqlite/shard_private.h"
 
 enum { CLOCK_EVERY_ROWS = 64 };
@@ -100,36 +101,47 @@ struct comparing {
     struct digest_sum sum; /* of the source */
 };
 
-/* The keys, then all columns, of the range; while the source is read its end is not known yet, so
- * `is_open`. The values that are to be bound go to `at`. */
-static enum dr_code print_select(const struct comparing *c, const char *table, bool is_open,
-                                 struct dr_str *text, struct dr_value *at, uint32_t *count_out,
-                                 struct dr_err *err)
+/* " WHERE (keys) > (...) AND (keys) <= (...)": the range; while the source is read its end is not
+ * known yet, so `is_open`. The values that are to be bound go to `at`. */
+static enum dr_code print_range(const struct comparing *c, const char *keys, bool is_open,
+                                struct dr_str *text, struct dr_value *at, uint32_t *count_out,
+                                struct dr_err *err)
 {
     uint32_t low = 0;
     uint32_t high = 0;
     enum dr_code rc = DR_OK;
-    dr_str_addf(text, "SELECT %s, %s FROM %s", c->shape.key_columns, c->shape.columns, table);
     if (c->cursor->len > 0) {
         rc = dr_values_decode(c->cursor->data, c->cursor->len, at, DR_KEY_PARTS_MAX, &low, err);
         if (rc == DR_OK && low != c->shape.key_count) {
             rc = dr_fail(err, DR_CORRUPT, "the cursor of a comparison does not fit the key");
         }
-        dr_str_addf(text, " WHERE (%s) > (", c->shape.key_columns);
+        dr_str_addf(text, " WHERE (%s) > (", keys);
         sqs_add_marks(text, low);
         dr_str_addc(text, ')');
     }
     if (rc == DR_OK && !is_open) {
         rc = dr_values_decode(c->last.data, c->last.len, at + low, DR_KEY_PARTS_MAX, &high, err);
-        dr_str_addf(text, " %s (%s) <= (", low > 0 ? "AND" : "WHERE", c->shape.key_columns);
+        dr_str_addf(text, " %s (%s) <= (", low > 0 ? "AND" : "WHERE", keys);
         sqs_add_marks(text, high);
         dr_str_addc(text, ')');
     }
-    dr_str_addf(text, " ORDER BY %s", c->shape.key_columns);
     *count_out = low + high;
     return rc;
 }
 
+static enum dr_code bind_range(struct sq_node *n, const struct dr_str *text,
+                               const struct dr_value *at, uint32_t count, sqlite3_stmt **out,
+                               struct dr_err *err)
+{
+    enum dr_code rc =
+        text->is_short ? dr_fail_nomem(err) : sq_prepare(n, dr_str_text(text), out, err);
+    for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
+        rc = sq_bind(n, *out, (int)i + 1, &at[i], err);
+    }
+    return rc;
+}
+
+/* The keys, then all columns. */
 static enum dr_code start_range(const struct comparing *c, struct sq_node *n, const char *table,
                                 bool is_open, sqlite3_stmt **out, struct dr_err *err)
 {
@@ -138,12 +150,10 @@ static enum dr_code start_range(const struct comparing *c, struct sq_node *n, co
     struct dr_str text;
     *out = NULL;
     dr_str_init(&text);
-    enum dr_code rc = print_select(c, table, is_open, &text, at, &count, err);
-    rc = rc == DR_OK && text.is_short ? dr_fail_nomem(err) : rc;
-    rc = rc == DR_OK ? sq_prepare(n, dr_str_text(&text), out, err) : rc;
-    for (uint32_t i = 0; rc == DR_OK && i < count; i++) {
-        rc = sq_bind(n, *out, (int)i + 1, &at[i], err);
-    }
+    dr_str_addf(&text, "SELECT %s, %s FROM %s", c->shape.key_columns, c->shape.columns, table);
+    enum dr_code rc = print_range(c, c->shape.key_columns, is_open, &text, at, &count, err);
+    dr_str_addf(&text, " ORDER BY %s", c->shape.key_columns);
+    rc = rc == DR_OK ? bind_range(n, &text, at, count, out, err) : rc;
     dr_str_fini(&text);
     return rc;
 }
@@ -281,6 +291,158 @@ static void tell_range(const struct comparing *c, char *buf, size_t buf_bytes)
     dr_str_fini(&text);
 }
 
+/* The name that was quoted. */
+static char *unquote(struct dr_arena *a, const char *quoted)
+{
+    size_t len = strlen(quoted);
+    char *name = dr_arena_alloc(a, len + 1);
+    size_t n = 0;
+    for (size_t i = 1; name != NULL && i + 1 < len; i++) {
+        i += quoted[i] == '"';
+        name[n++] = quoted[i];
+    }
+    if (name != NULL) {
+        name[n] = '\0';
+    }
+    return name;
+}
+
+/* The log's columns have no collation of their own; keys are ordered by the table's. */
+static enum dr_code print_log_keys(const struct comparing *c, const char *table, struct dr_str *out,
+                                   struct dr_err *err)
+{
+    for (uint32_t i = 0; i < c->shape.key_count; i++) {
+        const char *collation = NULL;
+        char *column = unquote(c->from.a, c->shape.quoted[c->shape.key[i]]);
+        if (column == NULL) {
+            return dr_fail_nomem(err);
+        }
+        if (sqlite3_table_column_metadata(c->from.n->sql.db, NULL, table, column, NULL, &collation,
+                                          NULL, NULL, NULL) != SQLITE_OK ||
+            collation == NULL) {
+            collation = "BINARY";
+        }
+        dr_str_addf(out, "%sk%u COLLATE \"%s\"", i == 0 ? "" : ", ", i, collation);
+    }
+    return out->is_short ? dr_fail_nomem(err) : DR_OK;
+}
+
+/* Rows of a statement that gives the key's parts first: the key as bytes, and a hash of what is
+ * behind it. */
+static enum dr_code take_rows(const struct comparing *c, struct sq_node *n, sqlite3_stmt *st,
+                              uint32_t columns, struct dr_shard_rows *out, struct dr_err *err)
+{
+    bool is_row = true;
+    uint32_t keys = c->shape.key_count;
+    struct dr_str text;
+    struct dr_value *value = dr_arena_alloc(c->from.a, (keys + columns) * sizeof *value);
+    enum dr_code rc = value == NULL ? dr_fail_nomem(err) : DR_OK;
+    dr_str_init(&text);
+    while (rc == DR_OK && is_row && out->count <= DR_SHARD_ROWS_MAX) {
+        rc = dr_sql_step(&n->sql, st, &is_row, err);
+        if (rc != DR_OK || !is_row) {
+            break;
+        }
+        rc = sqs_read_values(n, st, 0, keys + columns, value, err);
+        dr_str_clear(&text);
+        dr_values_encode(value, keys, &text);
+        size_t key_bytes = text.len;
+        dr_values_encode(value + keys, columns, &text);
+        rc = rc == DR_OK && text.is_short ? dr_fail_nomem(err) : rc;
+        rc = rc == DR_OK
+                 ? dr_shard_rows_add(out, text.data, key_bytes,
+                                     XXH3_64bits(text.data + key_bytes, text.len - key_bytes), err)
+                 : rc;
+    }
+    dr_shard_rows_sort(out);
+    dr_str_fini(&text);
+    return rc;
+}
+
+/* Keys in the log that are in the range. */
+static enum dr_code read_log(const struct comparing *c, const char *table,
+                             struct dr_shard_rows *out, struct dr_err *err)
+{
+    struct dr_value at[2 * DR_KEY_PARTS_MAX];
+    uint32_t count = 0;
+    sqlite3_stmt *st = NULL;
+    struct dr_str text;
+    struct dr_str keys;
+    if (!c->from.has_log) {
+        return DR_OK;
+    }
+    dr_str_init(&text);
+    dr_str_init(&keys);
+    enum dr_code rc = print_log_keys(c, table, &keys, err);
+    dr_str_add(&text, "SELECT DISTINCT ");
+    for (uint32_t i = 0; i < c->shape.key_count; i++) {
+        dr_str_addf(&text, "%sk%u", i == 0 ? "" : ", ", i);
+    }
+    dr_str_addf(&text, " FROM \"%s\"", c->from.log);
+    rc = rc == DR_OK ? print_range(c, dr_str_text(&keys), c->is_end, &text, at, &count, err) : rc;
+    rc = rc == DR_OK ? bind_range(c->from.n, &text, at, count, &st, err) : rc;
+    rc = rc == DR_OK ? take_rows(c, c->from.n, st, 0, out, err) : rc;
+    sq_done(st);
+    dr_str_fini(&keys);
+    dr_str_fini(&text);
+    return rc;
+}
+
+static enum dr_code read_rows(const struct comparing *c, struct sq_node *n, const char *table,
+                              struct dr_shard_rows *out, struct dr_err *err)
+{
+    sqlite3_stmt *st = NULL;
+    enum dr_code rc = start_range(c, n, table, c->is_end, &st, err);
+    rc = rc == DR_OK ? take_rows(c, n, st, c->shape.column_count, out, err) : rc;
+    sq_done(st);
+    return rc;
+}
+
+static enum dr_code read_target(const struct comparing *c, void *impl, struct dr_shard_rows *out,
+                                struct dr_err *err)
+{
+    struct sqs to;
+    struct sqs_shape shape;
+    const char *name = NULL;
+    enum dr_code rc = sqs_begin_read(impl, c->from.id, &to, err);
+    if (rc != DR_OK) {
+        return rc;
+    }
+    rc = sqs_thing(&to, &name, err);
+    rc = rc == DR_OK ? sqs_read_shape(to.n, name, to.a, &shape, err) : rc;
+    rc = rc == DR_OK ? read_rows(c, to.n, shape.table, out, err) : rc;
+    (void)sqs_end(&to, DR_STOPPED, NULL);
+    return rc;
+}
+
+/* Is what differs only late? The source is read first and the log last: the write of a row that was
+ * seen has committed its entry by then, and nobody else takes entries. */
+static enum dr_code find_logged(const struct comparing *c, const char *table, void *const *target,
+                                uint32_t target_count, bool *out, struct dr_err *err)
+{
+    struct dr_shard_rows rows[DR_SHARD_TARGETS_MAX + 2]; /* targets, source, log */
+    struct dr_shard_rows *source = &rows[target_count];
+    struct dr_shard_rows *log = &rows[target_count + 1];
+    for (uint32_t i = 0; i < target_count + 2; i++) {
+        dr_shard_rows_init(&rows[i], c->from.a);
+    }
+    enum dr_code rc = read_rows(c, c->from.n, c->shape.table, source, err);
+    bool fits = source->count <= DR_SHARD_ROWS_MAX;
+    for (uint32_t i = 0; rc == DR_OK && fits && i < target_count; i++) {
+        rc = read_target(c, target[i], &rows[i], err);
+        fits = rows[i].count <= DR_SHARD_ROWS_MAX;
+    }
+    rc = rc == DR_OK && fits ? read_log(c, table, log, err) : rc;
+    *out = rc == DR_OK && fits;
+    for (uint32_t i = 0; *out && i < target_count; i++) {
+        *out = dr_shard_rows_are_logged(source, &rows[i], log);
+    }
+    for (uint32_t i = 0; i < target_count + 2; i++) {
+        dr_shard_rows_fini(&rows[i]);
+    }
+    return rc;
+}
+
 enum dr_code sqs_compare(void *source, void *const *target, uint32_t target_count,
                          const struct dr_shard_id *id, const struct dr_budget *budget,
                          struct dr_cursor *cursor, struct dr_shard_compared *out,
@@ -288,6 +450,7 @@ enum dr_code sqs_compare(void *source, void *const *target, uint32_t target_coun
 {
     const char *name = NULL;
     bool is_same = true;
+    bool is_logged = false;
     struct comparing c = {.budget = budget, .cursor = cursor};
     enum dr_code rc = sqs_begin_read(source, id, &c.from, err);
     if (rc != DR_OK) {
@@ -301,11 +464,14 @@ enum dr_code sqs_compare(void *source, void *const *target, uint32_t target_coun
     for (uint32_t i = 0; rc == DR_OK && is_same && i < target_count; i++) {
         rc = compare_target(&c, target[i], &is_same, err);
     }
+    if (rc == DR_OK && !is_same && c.rows <= DR_SHARD_ROWS_MAX) {
+        rc = find_logged(&c, name, target, target_count, &is_logged, err);
+    }
     if (rc == DR_OK) {
         *out = (struct dr_shard_compared){
-            .rows = c.rows, .is_different = !is_same, .is_end = c.is_end};
+            .rows = c.rows, .is_different = !is_same, .is_logged = is_logged, .is_end = c.is_end};
         tell_range(&c, out->range, sizeof out->range);
-        if (is_same && c.last.len > 0) {
+        if ((is_same || is_logged) && c.last.len > 0) {
             memcpy(cursor->data, c.last.data, c.last.len);
             cursor->len = (uint32_t)c.last.len;
         }
