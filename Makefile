@@ -44,7 +44,8 @@ fuzz:
 	@tests/fuzz/run.sh 600
 
 soak:
-	@tools/deps.sh build test demo
+	@tools/deps.sh build test demo check
+	@CHECK_STATES=225000 tools/check.sh
 	@tests/run.sh soak
 
 clean:

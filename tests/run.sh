@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# `make test`: unit, conform, worker and adapter tests plain and under ASan+UBSan and TSan, then the
-# command line and crash tests, then a short fuzz run. `tests/run.sh soak` runs the long forms.
+# `make test`: a few quick programs, then unit, conform, worker and adapter tests under ASan+UBSan and
+# TSan, what mostly waits for servers without them, the command line, crash tests and a short fuzz run.
+# `tests/run.sh soak` runs every program in every form, and the long forms.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 mode=${1:-test}
@@ -12,49 +13,79 @@ jobs=${JOBS:-$(($(nproc) + 1))}
 export MONGOC_DISABLE_SHM=1
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
-# Build a variant: build DIR CMAKE-ARGUMENT...
+# Make a variant: configure DIR CMAKE-ARGUMENT...; then build DIR TARGET...
+configure() {
+    dir=$1
+    shift
+    cmake -S . -B "$dir" -DDROVER_TESTS=ON -DDROVER_FAULTS=ON -DDROVER_WERROR=ON "$@" >"$dir.log" 2>&1 || {
+        tail -n 40 "$dir.log"
+        echo "test: configuring $dir failed"
+        exit 1
+    }
+}
 build() {
     dir=$1
     shift
-    cmake -S . -B "$dir" -DDROVER_TESTS=ON -DDROVER_FAULTS=ON -DDROVER_WERROR=ON "$@" >/dev/null &&
-        cmake --build "$dir" -j "$(nproc)" >"$dir/build.log" 2>&1 || {
-        tail -n 40 "$dir/build.log"
+    cmake --build "$dir" -j "$(nproc)" --target "$@" >"$dir.log" 2>&1 || {
+        tail -n 40 "$dir.log"
         echo "test: building $dir failed"
         exit 1
     }
 }
+# The test programs that a variant can have: names DIR [PATTERN-OF-NAMES-LEFT-OUT]
+names() { cmake --build "$1" --target help | grep -oE 'test_[a-z0-9_]+$' | grep -vE "${2:-^$}" | sort -u; }
 # Run several, as many side by side as there are jobs: lines "NAME<tab>COMMAND" on standard input.
 several() { tr '\t' '\n' | xargs -d '\n' -n 2 -P "$jobs" sh -c 'exec tests/one.sh "$0" "$1" sh -c "$2"' "$results"; }
 # The long ones begin first, so that none is left alone at the end.
 long='^test_(conform|redis_trouble|redis_cluster|purge_trouble|cluster|raft|files|queue_io|sql_walk|sql_plan|mongodb_)'
-programs() { # programs DIR LABEL [PATTERN-OF-NAMES-LEFT-OUT]
-    for program in "$1"/test_*; do
-        [ -x "$program" ] || continue
-        base=$(basename "$program")
-        if [ -n "${3:-}" ] && echo "$base" | grep -qE "$3"; then continue; fi
+programs() { # programs DIR LABEL NAME...
+    dir=$1
+    label=$2
+    shift 2
+    for base in "$@"; do
         rank=1
         if echo "$base" | grep -qE "$long"; then rank=0; fi
-        printf '%s%s %s\ttimeout 600 %s\n' "$rank" "$2" "$base" "$program"
+        printf '%s%s %s\ttimeout 600 %s/%s\n' "$rank" "$label" "$base" "$dir" "$base"
     done | sort -s -k 1.1,1.1 | cut -c 2- | several
 }
-
-build build/test
-programs build/test plain
-# What mostly waits for servers that were killed says the same a second time; soak says it.
-slow='^test_(redis_trouble|redis_cluster|purge_trouble)'
-[ "$mode" = soak ] && slow=""
-# At -O1 the sanitizers see the same and compile in two thirds of the time.
-build build/asan -DDROVER_SANITIZE=address "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -g"
-programs build/asan asan "$slow"
-# A store handle belongs to one thread; what threads share is the queue, the worker and the doors.
-# Without gRPC: what it hands from thread to thread is ordered by atomics that are not instrumented.
-build build/tsan -DDROVER_SANITIZE=thread "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -g" -DDROVER_STORE_MONGODB=OFF -DDROVER_STORE_MARIADB=OFF -DDROVER_STORE_MANTICORE=OFF \
+mkdir -p build
+quick="test_base test_plan test_queue test_step test_worker test_cli"
+waiting="test_redis_trouble test_redis_cluster test_purge_trouble"
+configure build/test
+# shellcheck disable=SC2046,SC2086
+if [ "$mode" = soak ]; then
+    build build/test all drover-sample
+    programs build/test plain $(names build/test)
+else
+    build build/test drover drover-sample $quick $waiting
+    programs build/test plain $quick
+    programs build/test plain $waiting
+fi
+# At -O1 the sanitizers see the same and compile in two thirds of the time. What mostly waits for
+# servers that were killed says the same a second time.
+leave="^($(echo "$waiting" | tr ' ' '|'))\$"
+[ "$mode" = soak ] && leave=
+configure build/asan -DDROVER_SANITIZE=address "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -g"
+# shellcheck disable=SC2046
+build build/asan all
+# shellcheck disable=SC2046
+programs build/asan asan $(names build/asan "$leave")
+# A store handle belongs to one thread; what threads share is the queue, the worker and the doors: the
+# programs that start none are left out. Without gRPC: what it hands from thread to thread is ordered
+# by atomics that are not instrumented.
+alone='^test_(conform|redis_|archive|keyseq|plan|request|cli|catalog_api|health|alerts|sqlite_shard|placement'
+alone="$alone|table|ring|codec|route|replicas|promote|apply|random|step_copy|tuning)"
+configure build/tsan -DDROVER_SANITIZE=thread "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -g" -DDROVER_STORE_MONGODB=OFF -DDROVER_STORE_MARIADB=OFF -DDROVER_STORE_MANTICORE=OFF \
     -DDROVER_STORE_POSTGRES=OFF -DDROVER_TOKENSERVER=OFF -DDROVER_GRPC=OFF
 TSAN_OPTIONS="halt_on_error=1:suppressions=$(pwd)/tests/tsan.supp"
 export TSAN_OPTIONS
-programs build/tsan tsan '^test_(conform|redis_|archive_damage|keyseq|plan|request|cli|catalog_api|health|alerts|sqlite_shard)'
+helpers=$(cmake --build build/tsan --target help | grep -oE '(raft_peer|drover)$' | sort -u)
+# shellcheck disable=SC2046,SC2086
+build build/tsan $helpers $(names build/tsan "$alone")
+# shellcheck disable=SC2046
+programs build/tsan tsan $(names build/tsan "$alone")
 unset TSAN_OPTIONS
-sql_seconds=25 random=120 random_mongodb=25 seconds=20 matrix=small long=""
+sql_seconds=8 random=60 random_mongodb=25 seconds=20 matrix=small long=""
 [ "$mode" = soak ] && sql_seconds=1200 random=5000 random_mongodb=1000 seconds=1800 matrix=full long=" --long"
 {
     printf 'crash\tpython3 tests/crash/crash.py build/test --random %s\n' "$random"
@@ -68,7 +99,7 @@ sql_seconds=25 random=120 random_mongodb=25 seconds=20 matrix=small long=""
     printf 'stand-in of a MongoDB router\tpython3 tests/support/test_mongo_standin.py\n'
     for script in tests/e2e/test_*.sh; do
         more=""
-        case "$script" in */test_cluster.sh | */test_table.sh) more=$long ;; esac
+        case "$script" in */test_cluster.sh | */test_table.sh | */test_table_manticore.sh) more=$long ;; esac
         printf 'e2e %s\t%s build/test%s\n' "$(basename "$script" .sh)" "$script" "$more"
     done
 } | several

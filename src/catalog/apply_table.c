@@ -552,6 +552,16 @@ static bool is_holder(const struct dr_table_info *info, uint32_t node, uint32_t 
     return false;
 }
 
+/* For taking back what this operation has done: NULL when it has done nothing here, because another
+ * one holds the table or it is gone. */
+static const struct dr_table *find_to_undo(struct dr_apply *a, const struct head *h)
+{
+    const struct dr_table *t = find_namesake(a, h);
+    bool is_another = t == NULL || strcmp(t->info.uuid, h->uuid) != 0 ||
+                      (t->info.state != DR_TABLE_READY && !is_owner(&t->info, h));
+    return is_another ? NULL : t;
+}
+
 /* End the change: those that leave (the ones that came, when it is cancelled) go. */
 static enum dr_code end_change(struct dr_apply *a, bool is_cancelled)
 {
@@ -559,7 +569,9 @@ static enum dr_code end_change(struct dr_apply *a, bool is_cancelled)
     struct dr_table_draft d;
     bool *is_gone = NULL;
     read_head(a, &h);
-    const struct dr_table *t = end_head(a, &h) ? find_table(a, &h) : NULL;
+    const struct dr_table *t = !end_head(a, &h) ? NULL
+                               : is_cancelled   ? find_to_undo(a, &h)
+                                                : find_table(a, &h);
     if (t == NULL || t->info.state == DR_TABLE_READY) {
         return DR_OK;
     }
@@ -617,7 +629,7 @@ enum dr_code dr_apply_table_undrop(struct dr_apply *a)
 {
     struct head h;
     read_head(a, &h);
-    const struct dr_table *t = end_head(a, &h) ? find_table(a, &h) : NULL;
+    const struct dr_table *t = end_head(a, &h) ? find_to_undo(a, &h) : NULL;
     if (t == NULL || t->info.state == DR_TABLE_READY) {
         return DR_OK;
     }

@@ -241,6 +241,39 @@ static void a_switch_is_a_compare_and_set(void **state)
     assert_int_equal(table()->version, 1);
 }
 
+static void changes_nothing(const char *entry)
+{
+    if (apply_quoted(&w, entry) != DR_OK) {
+        print_error("%s: %s\n", entry, w.message);
+        fail();
+    }
+    assert_false(w.changed);
+}
+
+/* Whoever was refused the table undoes what it has tried: there is nothing to take back, and that
+ * of the one who holds it stays. */
+static void undoing_what_was_refused_changes_nothing(void **state)
+{
+    (void)state;
+    static const char *const undo[] = {
+        MOVE("table_cancel", "t", U1, OP2), MOVE("table_undrop", "t", U1, OP2),
+        MOVE("table_cancel", "t", U2, OP1), MOVE("table_undrop", "t", U2, OP1)};
+    enum { UNDO = sizeof undo / sizeof undo[0] };
+    for (size_t i = 0; i < UNDO; i++) {
+        changes_nothing(undo[i]);
+    }
+    moves(RESERVE("t", U1, OP1));
+    for (size_t i = 0; i < UNDO; i++) {
+        changes_nothing(undo[i]);
+    }
+    moves(MOVE("table_ready", "t", U1, OP1));
+    moves(MOVE("table_drop", "t", U1, OP1));
+    for (size_t i = 0; i < UNDO; i++) {
+        changes_nothing(undo[i]);
+    }
+    assert_int_equal(table()->state, DR_TABLE_DROPPING);
+}
+
 static void one_operation_at_a_time_holds_a_table(void **state)
 {
     (void)state;
@@ -248,9 +281,7 @@ static void one_operation_at_a_time_holds_a_table(void **state)
                                          MOVE("table_release", "t", U1, OP2),
                                          BEGIN("[]", "[]"),
                                          MOVE("table_end", "t", U1, OP2),
-                                         MOVE("table_cancel", "t", U1, OP2),
                                          MOVE("table_drop", "t", U1, OP2),
-                                         MOVE("table_undrop", "t", U1, OP2),
                                          MOVE("table_remove", "t", U1, OP2),
                                          SWITCH(OP2, "0", "['n1']", "['n2']")};
     moves(RESERVE("t", U1, OP1));
@@ -297,8 +328,7 @@ static void moves_that_the_drawing_has_not_are_refused(void **state)
 static void a_namesake_is_never_taken_for_the_table(void **state)
 {
     (void)state;
-    static const char *const gone[] = {"table_ready", "table_end", "table_cancel", "table_drop",
-                                       "table_undrop"};
+    static const char *const gone[] = {"table_ready", "table_end", "table_drop"};
     refuses(MOVE("table_ready", "t", U1, OP1), DR_NOT_FOUND, "`t`");
     refuses(BEGIN("[]", "[]"), DR_NOT_FOUND, "`t`");
     refuses(SWITCH(OP1, "0", "['n1']", "['n2']"), DR_NOT_FOUND, "`t`");
@@ -690,6 +720,7 @@ int main(void)
         T(only_its_maker_releases_a_ready_table_and_only_while_nothing_happened),
         T(the_maker_takes_back_what_nobody_changed),
         T(a_rebalance_moves_shards_one_at_a_time),
+        T(undoing_what_was_refused_changes_nothing),
         T(a_cancelled_rebalance_leaves_the_table_as_it_was),
         T(a_drop_can_be_taken_back_until_it_is_done),
         T(a_switch_is_a_compare_and_set),

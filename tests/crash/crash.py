@@ -2,23 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill drover with SIGKILL at every named fault point and at random moments, go on, compare.
 
-usage: crash.py BUILD [--random N] [--rows N] [--seed N] [--only POINT]
+usage: crash.py BUILD [--random N] [--rows N] [--seed N] [--only POINT] [--lanes N]
 
 Three jobs take turns: a tenant is dropped, dropped with its emptied tables, and purged by a filter with a
 temporary index. Each trial starts from the same sample cluster. After the kill the operation is continued until it
 ends; then everything selected must be gone and nothing else, exactly as after an undisturbed run.
 Then the operation is rolled back (killed there too, in the trials that say so) and every shard must be
-byte for byte what it was, by the SHA3 of SQLite's own shell. A failing trial prints its seed.
+byte for byte what it was, by the SHA3 of SQLite's own shell. A failing trial prints its seed. Trials go in
+lanes beside each other, each with a folder of its own: a run mostly waits.
 """
 import argparse
+import contextlib
+import copy
 import os
+import queue
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 SHARDS = ("s1", "s2", "s3", "s4")
 TRIES_MAX = 20
@@ -32,6 +39,15 @@ JOBS = {
 }
 TRIAL_SECONDS_MAX = 120
 FAILED_MAX = 5
+LANES = 3
+
+
+def folder():
+    """Where all is written: in memory where that can be, unless TMPDIR says where. A kill -9 takes nothing from
+    either."""
+    memory = os.environ.get("TMPDIR", "/dev/shm")
+    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
+    return tempfile.mkdtemp(prefix="drover-crash.", dir=memory if has_room else None)
 
 
 class Failed(Exception):
@@ -39,51 +55,46 @@ class Failed(Exception):
 
 
 class Bench:
+    """The sample cluster, and the folder of one lane."""
     kinds = KINDS
 
     def __init__(self, build, rows):
         self.drover = os.path.join(build, "drover")
-        self.top = tempfile.mkdtemp(prefix="drover-crash.")
+        self.top = folder()
+        self.place = self.top
         self.pristine = os.path.join(self.top, "pristine")
         subprocess.run([os.path.join(build, "drover-sample"), self.pristine, str(rows)], check=True)
-        self.acme = self.sums(self.pristine, "acme.%")
-        self.globex = self.sums(self.pristine, "globex.%")
+        self.acme, self.globex = self.sums(self.pristine)
         self.purged = self.sums_after_purge()
+
+    def lane(self, number):
+        """The same with a folder of its own."""
+        other = copy.copy(self)
+        other.place = os.path.join(self.top, f"lane{number}")
+        os.mkdir(other.place)
+        return other
 
     def trial(self, kind, irreversible=False):
         return Trial(self, kind, irreversible)
 
     def sums_after_purge(self):
         """What SQLite's own DELETE leaves: the yardstick for the purge."""
-        copy = os.path.join(self.top, "purged")
-        shutil.copytree(self.pristine, copy)
+        purged = os.path.join(self.top, "purged")
+        shutil.copytree(self.pristine, purged)
         for shard in SHARDS:
-            subprocess.run(["sqlite3", os.path.join(copy, shard + ".db"),
+            subprocess.run(["sqlite3", os.path.join(purged, shard + ".db"),
                             f'DELETE FROM "acme.orders" WHERE {PURGE_SQL}'], check=True)
-        return self.sums(copy, "acme.%")
+        return self.sums(purged)[0]
 
-    def sums(self, cluster, like):
-        out = []
-        for shard in SHARDS:
-            run = subprocess.run(
-                ["sqlite3", os.path.join(cluster, shard + ".db"), ".sha3sum --sha3-256 " + like],
-                check=True, capture_output=True, text=True)
-            out.append(run.stdout)
-        return out
-
-    def rows_left(self, cluster):
-        left = 0
-        for shard in SHARDS:
-            path = os.path.join(cluster, shard + ".db")
-            names = subprocess.run(
-                ["sqlite3", path,
-                 "SELECT name FROM sqlite_master WHERE type='table' AND name LIKE 'acme.%'"],
-                check=True, capture_output=True, text=True).stdout.split()
-            for name in names:
-                left += int(subprocess.run(
-                    ["sqlite3", path, f'SELECT count(*) FROM "{name}"'],
-                    check=True, capture_output=True, text=True).stdout)
-        return left
+    def sums(self, cluster):
+        """The tables' sums, shard by shard: the tenant's and its neighbour's."""
+        ask = "".join(f".open {os.path.join(cluster, shard + '.db')}\n.print shard|{shard}\n"
+                      ".sha3sum --sha3-256 acme.%\n.sha3sum --sha3-256 globex.%\n" for shard in SHARDS)
+        run = subprocess.run(["sqlite3", "-batch"], input=ask, check=True, capture_output=True, text=True)
+        if run.stderr or run.stdout.count("shard|") != len(SHARDS):
+            raise Failed(f"no sums: {run.stdout}{run.stderr}")
+        lines = run.stdout.split()
+        return [[line for line in lines if not line.split("|")[1].startswith(other)] for other in ("globex.", "acme.")]
 
 
 class Trial:
@@ -92,7 +103,7 @@ class Trial:
     def __init__(self, bench, kind="drop", irreversible=False):
         self.bench = bench
         self.kind = kind
-        self.dir = os.path.join(bench.top, "trial")
+        self.dir = os.path.join(bench.place, "trial")
         shutil.rmtree(self.dir, ignore_errors=True)
         shutil.copytree(bench.pristine, self.dir)
         self.data = os.path.join(self.dir, "data")
@@ -138,37 +149,53 @@ class Trial:
             raise Failed(f"{args_of()}: exit {code}: {out}")
         raise Failed("never ended")
 
+    def run_whole(self):
+        """An undisturbed run, in a lane done once: after it, what it left is taken again."""
+        done = os.path.join(self.bench.place, "done." + self.kind)
+        if os.path.exists(done):
+            shutil.rmtree(self.dir)
+            shutil.copytree(done, self.dir)
+            return
+        self.run_once()
+        shutil.copytree(self.dir, done)
+
+    def run_once(self):
+        code, out = self.finish(self.start(["run", self.job, "--yes"]))
+        if code != 0:
+            raise Failed(f"run: exit {code}: {out}")
+
     def check_gone(self):
-        left = self.bench.rows_left(self.dir)
+        tables, left = self.check_tidy()
+        acme, globex = self.bench.sums(self.dir)
         if self.kind == "purge":
-            if self.bench.sums(self.dir, "acme.%") != self.bench.purged:
+            if acme != self.bench.purged:
                 raise Failed("the purge left something else than SQLite's own DELETE")
         elif left:
             raise Failed(f"{left} rows are left")
-        if self.kind == "tables" and self.names("table", "acme.%"):
+        if self.kind == "tables" and tables:
             raise Failed("a table was not dropped")
-        self.check_tidy()
-        if self.bench.sums(self.dir, "globex.%") != self.bench.globex:
+        if globex != self.bench.globex:
             raise Failed("the neighbour was touched")
 
-    def names(self, what, like):
-        found = ""
-        for shard in SHARDS:
-            found += subprocess.run(
-                ["sqlite3", os.path.join(self.dir, shard + ".db"),
-                 f"SELECT name FROM sqlite_master WHERE type='{what}' AND name LIKE '{like}'"],
-                check=True, capture_output=True, text=True).stdout
-        return found
-
     def check_tidy(self):
-        if self.names("index", "drover%"):
-            raise Failed("a temporary index was left behind")
+        """How many tables and rows the tenant has."""
+        tables = rows = 0
+        for shard in SHARDS:
+            with contextlib.closing(sqlite3.connect(os.path.join(self.dir, shard + ".db"))) as db:
+                if db.execute("SELECT name FROM sqlite_master WHERE type='index' AND name LIKE 'drover%'").fetchall():
+                    raise Failed("a temporary index was left behind")
+                names = db.execute("SELECT name FROM sqlite_master"
+                                   " WHERE type='table' AND name LIKE 'acme.%'").fetchall()
+                tables += len(names)
+                rows += sum(db.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name, in names)
+        return tables, rows
 
     def check_back(self):
         self.check_tidy()
-        if self.bench.sums(self.dir, "acme.%") != self.bench.acme:
+        acme, globex = self.bench.sums(self.dir)
+        if acme != self.bench.acme:
             raise Failed("the rollback did not restore byte for byte")
-        if self.bench.sums(self.dir, "globex.%") != self.bench.globex:
+        if globex != self.bench.globex:
             raise Failed("the neighbour was touched by the rollback")
 
     def rollback_args(self):
@@ -178,7 +205,7 @@ class Trial:
 def learn_points(bench, kind):
     """One undisturbed run and rollback: which fault points are passed, and how long each takes."""
     trial = bench.trial(kind)
-    log = os.path.join(bench.top, "points")
+    log = os.path.join(bench.place, "points")
     took = []
     points = []
     for args, wanted in ((["run", trial.job, "--yes"], 0), (trial.rollback_args(), 10)):
@@ -202,9 +229,7 @@ def at_point(bench, kind, point, nth, in_rollback):
     trial = bench.trial(kind)
     fault = {"DROVER_FAULT": f"{point}@{nth}=kill"}
     if in_rollback:
-        code, out = trial.finish(trial.start(["run", trial.job, "--yes"]))
-        if code != 0:
-            raise Failed(f"run: exit {code}: {out}")
+        trial.run_whole()
         code, out = trial.finish(trial.start(trial.rollback_args(), fault))
         if code not in (-signal.SIGKILL, 0, 10):
             raise Failed(f"rollback: exit {code}: {out}")
@@ -249,41 +274,73 @@ def at_random(bench, rng, took):
     return kills
 
 
-def kill_at_points(bench, kind, points, only, nths):
+class Tally:
+    """What the lanes count together."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.passed = self.failed = self.kills = 0
+
+    def add(self, kills=None, complaint=None):
+        with self.lock:
+            if complaint:
+                self.failed += 1
+                print(f"crash: FAILED {complaint}", flush=True)
+            else:
+                self.passed += 1
+                self.kills += kills
+
+    def counts(self):
+        return self.passed, self.failed, self.kills
+
+
+def in_lanes(lanes, work):
+    """work(lane) in all lanes beside each other."""
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        list(pool.map(work, lanes))
+
+
+def kill_at_points(lanes, kind, points, only, nths):
     """Every named point, in the run and in the rollback. Returns passed, failed, kills."""
-    passed = failed = kills = 0
+    todo, tally = queue.SimpleQueue(), Tally()
     for in_rollback in (False, True):
         for point in sorted(points[in_rollback]):
-            if only and only != point:
-                continue
-            for nth in nths:
+            for nth in nths if not only or only == point else ():
+                todo.put((point, nth, in_rollback))
+
+    def work(bench):
+        with contextlib.suppress(queue.Empty):
+            while True:
+                point, nth, in_rollback = todo.get_nowait()
                 try:
                     killed = at_point(bench, kind, point, nth, in_rollback)
                     if nth == 1 and not killed:
                         raise Failed("the armed point did not kill")
-                    passed += 1
-                    kills += killed
+                    tally.add(killed)
                 except Failed as e:
-                    failed += 1
                     where = "rollback" if in_rollback else "run"
-                    print(f"crash: FAILED at {point}@{nth} in the {where} of {kind}: {e}")
-    return passed, failed, kills
+                    tally.add(complaint=f"at {point}@{nth} in the {where} of {kind}: {e}")
+
+    in_lanes(lanes, work)
+    return tally.counts()
 
 
-def kill_at_random(bench, seed, took, kills_max, seconds_max=float("inf")):
+def kill_at_random(lanes, seed, took, kills_max, seconds_max=float("inf")):
     """Trials until there were so many kills, or for so long. Returns passed, failed, kills."""
-    rng = random.Random(seed)
-    passed = failed = kills = 0
+    rng, tally = random.Random(seed), Tally()
     until = time.monotonic() + seconds_max
-    while kills < kills_max and time.monotonic() < until and failed <= FAILED_MAX:
-        state = rng.getrandbits(48)
-        try:
-            kills += at_random(bench, random.Random(state), took)
-            passed += 1
-        except Failed as e:
-            failed += 1
-            print(f"crash: FAILED at random, trial seed {state}: {e}")
-    return passed, failed, kills
+
+    def work(bench):
+        while tally.kills < kills_max and time.monotonic() < until and tally.failed <= FAILED_MAX:
+            with tally.lock:
+                state = rng.getrandbits(48)
+            try:
+                tally.add(at_random(bench, random.Random(state), took))
+            except Failed as e:
+                tally.add(complaint=f"at random, trial seed {state}: {e}")
+
+    in_lanes(lanes, work)
+    return tally.counts()
 
 
 def main():
@@ -293,14 +350,16 @@ def main():
     p.add_argument("--rows", type=int, default=4000)
     p.add_argument("--seed", type=int, default=int(time.time()))
     p.add_argument("--only")
+    p.add_argument("--lanes", type=int, default=LANES)
     args = p.parse_args()
     bench = Bench(os.path.abspath(args.build), args.rows)
     passed = failed = kills = 0
     try:
+        lanes = [bench.lane(i) for i in range(args.lanes)]
         points = {}
         took = {}
         for kind in KINDS:
-            points[kind], took[kind] = learn_points(bench, kind)
+            points[kind], took[kind] = learn_points(lanes[0], kind)
         print(f"crash: {len(points['drop'][0])} fault points in a run, "
               f"{len(points['drop'][1])} in a rollback")
         # The other jobs share most of the way: only what they pass beyond it is killed again.
@@ -308,9 +367,9 @@ def main():
                   for kind in KINDS if kind != "drop"}
         for kind, where, nths in (("drop", points["drop"], (1, 4)), ("tables", beyond["tables"], (1, 2)),
                                   ("purge", beyond["purge"], (1, 2))):
-            p, f, k = kill_at_points(bench, kind, where, args.only, nths)
+            p, f, k = kill_at_points(lanes, kind, where, args.only, nths)
             passed, failed, kills = passed + p, failed + f, kills + k
-        p, f, k = kill_at_random(bench, args.seed, took, 0 if args.only else args.random)
+        p, f, k = kill_at_random(lanes, args.seed, took, 0 if args.only else args.random)
         passed, failed = passed + p, failed + f
         print(f"crash: {kills + k} kills, {k} of them at random (seed {args.seed})")
     finally:

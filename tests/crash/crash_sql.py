@@ -3,31 +3,30 @@
 """As crash.py does on SQLite: kill drover at every fault point and at random moments while it purges
 a table on MariaDB or PostgreSQL, go on, compare.
 
-usage: crash_sql.py BUILD [--seconds N] [--rows N] [--seed N] [--only POINT] [--kind mariadb|postgres]
+usage: crash_sql.py BUILD [--seconds N] [--rows N] [--seed N] [--only POINT] [--kind mariadb|postgres] [--lanes N]
 
 After a run the table holds what the database's own DELETE leaves; after a rollback all of it is as
-before, column for column. --seconds is for the random part on each database.
+before, column for column. --seconds is for the random part on each database. Trials go in lanes beside
+each other, each with tables of its own.
 """
 import argparse
+import copy
 import json
 import os
 import pathlib
 import shutil
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
-from crash import Failed, Trial, kill_at_points, kill_at_random, learn_points  # noqa: E402
+from crash import Failed, Trial, folder, kill_at_points, kill_at_random, learn_points  # noqa: E402
 from sql_database import Database  # noqa: E402
 
 WHERE = {"number": "due < 7000", "text": "due >= 5000 OR kept IS NULL"}
-JOBS = {  # by a number, and by two columns of which one is text: two ways to walk
-    "number": {"table": "by_number"},
-    "text": {"table": "by_text"},
-}
+JOBS = ("number", "text")  # by a number, and by two columns of which one is text: two ways to walk
+LANES = 2  # on each server
 MARIADB = """
 CREATE TABLE base_number (id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, due int NOT NULL,
     kept varchar(40), amount decimal(20,6), at datetime(6), flags bit(9), raw varbinary(40), body mediumtext,
@@ -65,11 +64,12 @@ KEY = {"number": "id", "text": "area, nr"}
 
 class SqlBench:
     """Stands where crash.py has its Bench."""
-    kinds = tuple(JOBS)
+    kinds = JOBS
 
     def __init__(self, build, kind, rows):
         self.drover = os.path.join(build, "drover")
-        self.top = tempfile.mkdtemp(prefix="drover-crash.")
+        self.top = self.place = folder()
+        self.number = 0
         os.chmod(self.top, 0o755)
         self.db = Database(kind, os.path.join(self.top, "server"))
         self.is_mariadb = kind == "mariadb"
@@ -79,7 +79,7 @@ class SqlBench:
             for name in self.kinds:
                 self.refill(name)
                 self.whole[name] = self.dump(name)
-                self.db.sql(f"DELETE FROM by_{name} WHERE {WHERE[name]};")
+                self.db.sql(f"DELETE FROM {self.table(name)} WHERE {WHERE[name]};")
                 self.purged[name] = self.dump(name)
                 if self.whole[name] == self.purged[name]:
                     raise RuntimeError("the yardstick deletes nothing")
@@ -91,6 +91,16 @@ class SqlBench:
         self.db.stop()
         shutil.rmtree(self.top, ignore_errors=True)
 
+    def lane(self, number):
+        """The same with a folder and tables of its own."""
+        other = copy.copy(self)
+        other.number, other.place = number, os.path.join(self.top, f"lane{number}")
+        os.mkdir(other.place)
+        return other
+
+    def table(self, name):
+        return f"by_{name}{self.number}"
+
     def trial(self, kind, irreversible=False):
         return SqlTrial(self, kind, irreversible)
 
@@ -99,7 +109,7 @@ class SqlBench:
         return COLUMNS[name] + more
 
     def refill(self, name):
-        table, base, columns = f"by_{name}", f"base_{name}", self.columns(name)
+        table, base, columns = self.table(name), f"base_{name}", self.columns(name)
         like = f"LIKE {base}" if self.is_mariadb else f"(LIKE {base} INCLUDING ALL)"
         system = "" if self.is_mariadb or name != "number" else "OVERRIDING SYSTEM VALUE"
         self.db.sql(f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} {like};"
@@ -108,11 +118,11 @@ class SqlBench:
     def dump(self, name):
         """Every row with every column, the generated one too, in the order of the key."""
         if not self.is_mariadb:
-            return self.db.sql(f"COPY (SELECT * FROM by_{name} ORDER BY {KEY[name]}) TO STDOUT;")
+            return self.db.sql(f"COPY (SELECT * FROM {self.table(name)} ORDER BY {KEY[name]}) TO STDOUT;")
         columns = COLUMNS[name].replace("raw,", "HEX(raw), raw IS NULL,").replace("flags", "flags + 0")
         if name == "number":
             columns += ", doubled"
-        return self.db.sql(f"SELECT {columns} FROM by_{name} ORDER BY {KEY[name]};")
+        return self.db.sql(f"SELECT {columns} FROM {self.table(name)} ORDER BY {KEY[name]};")
 
 
 class SqlTrial(Trial):
@@ -121,7 +131,7 @@ class SqlTrial(Trial):
     def __init__(self, bench, kind, irreversible=False):  # pylint: disable=super-init-not-called
         self.bench = bench
         self.kind = kind
-        self.dir = os.path.join(bench.top, "trial")
+        self.dir = os.path.join(bench.place, "trial")
         shutil.rmtree(self.dir, ignore_errors=True)
         os.mkdir(self.dir)
         bench.refill(kind)
@@ -129,7 +139,10 @@ class SqlTrial(Trial):
         self.job = os.path.join(self.dir, "job.json")
         with open(self.job, "w", encoding="utf-8") as f:
             json.dump({"kind": "sql.purge", "store": bench.db.url, "where": WHERE[kind], "allow_scan": True,
-                       "irreversible": irreversible, "tuning": {"batch_items_max": 100}, **JOBS[kind]}, f)
+                       "irreversible": irreversible, "tuning": {"batch_items_max": 100}, "table": bench.table(kind)}, f)
+
+    def run_whole(self):
+        self.run_once()
 
     def check_gone(self):
         self.compare(self.bench.purged, "the purge left something else than the database's own DELETE")
@@ -150,17 +163,18 @@ def crash(build, kind, args):
     bench = SqlBench(build, kind, args.rows)
     passed = failed = kills = 0
     try:
+        lanes = [bench.lane(i) for i in range(args.lanes)]
         points, took = {}, {}
         for name in bench.kinds:
-            points[name], took[name] = learn_points(bench, name)
+            points[name], took[name] = learn_points(lanes[0], name)
         print(f"crash: {kind}: {len(points['number'][0])} fault points in a run, "
               f"{len(points['number'][1])} in a rollback")
         beyond = [points["text"][i] - points["number"][i] for i in (0, 1)]
         for name, where, nths in (("number", points["number"], (1, 4)), ("text", beyond, (1, 2))):
-            p, f, k = kill_at_points(bench, name, where, args.only, nths)
+            p, f, k = kill_at_points(lanes, name, where, args.only, nths)
             passed, failed, kills = passed + p, failed + f, kills + k
         if not args.only:
-            p, f, k = kill_at_random(bench, args.seed, took, float("inf"), args.seconds)
+            p, f, k = kill_at_random(lanes, args.seed, took, float("inf"), args.seconds)
             passed, failed = passed + p, failed + f
             print(f"crash: {kills + k} kills on {kind}, {k} of them at random (seed {args.seed})")
     except Failed as e:
@@ -178,6 +192,7 @@ def main():
     p.add_argument("--rows", type=int, default=2000)
     p.add_argument("--seed", type=int, default=int(time.time()))
     p.add_argument("--only")
+    p.add_argument("--lanes", type=int, default=LANES)
     p.add_argument("--kind", choices=("mariadb", "postgres"))
     args = p.parse_args()
     kinds = [args.kind] if args.kind else ["mariadb", "postgres"]

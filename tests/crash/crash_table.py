@@ -7,7 +7,8 @@ usage: crash_table.py BUILD [--matrix small|full] [--seconds N] [--seed N] [--ki
 
 Afterwards the change is complete or fully rolled back, no node has anything that the catalog does
 not know, no acknowledged row is lost and none that was deleted is back, holders are equal, and
-drover health is content. --seconds N ends a matrix early and says so. --only takes a part of
+drover health is content. --seconds N, from the end of the undisturbed runs on, ends a matrix early and
+says so. --only takes a part of
 "CHANGE: SORT POINT@N", which is what a failure prints.
 """
 import argparse
@@ -29,7 +30,7 @@ from table_faults import CHANGES, SMALL, SORTS, at_steps, fault_of, inner_points
 from table_lib import BLOCKED, DONE, EARLY, ROLLED_BACK, Case, Failed  # noqa: E402
 
 SHARDS, ROWS = 4, 150
-SMALL_SECONDS = 55
+SMALL_SECONDS = 30
 REQUEST_TRIALS = {"small": 1, "full": 14}  # of node and cut, for each change
 PRINT = threading.Lock()
 
@@ -153,7 +154,7 @@ class Bench:
     def __init__(self, build, kind, args):
         self.build, self.kind, self.matrix = build, kind, args.matrix
         self.only, self.random = args.only, random.Random(args.seed)
-        self.until = time.monotonic() + args.seconds
+        self.seconds, self.until = args.seconds, 0
         self.top = tempfile.mkdtemp(prefix="drover-crash.")
         os.chmod(self.top, 0o755)
         self.nodes = Nodes(kind, self.top)
@@ -272,6 +273,7 @@ class Bench:
                 say(f"crash: FAILED: {self.kind}: {change} undisturbed: {e}")
                 if not isinstance(e, Failed):
                     traceback.print_exc(file=sys.stdout)
+        self.until = time.monotonic() + self.seconds
         for change, fault in by_turns(lists):  # so that an early end misses no change
             self.attempt(change, fault)
 
@@ -316,15 +318,19 @@ def main():
     args.seconds = args.seconds or (SMALL_SECONDS if args.matrix == "small" else float("inf"))
     print(f"crash: tables, {args.matrix} matrix, seed {args.seed}", flush=True)
     benches = []
+    kinds = [args.kind] if args.kind else KINDS
     try:
-        for kind in ([args.kind] if args.kind else KINDS):
-            benches.append(Bench(os.path.abspath(args.build), kind, args))
+        with ThreadPoolExecutor(len(kinds)) as pool:  # the servers start beside each other
+            starts = [pool.submit(Bench, os.path.abspath(args.build), kind, args) for kind in kinds]
+        benches += [start.result() for start in starts if not start.exception()]
+        for start in starts:
+            start.result()
         with ThreadPoolExecutor(len(benches)) as pool:
             list(pool.map(Bench.run, benches))
         total = table_of(benches)
     finally:
-        for bench in benches:
-            bench.close()
+        with ThreadPoolExecutor(len(kinds)) as pool:
+            list(pool.map(Bench.close, benches))
     print(f"{total[1] + total[2]} passed, {total[3]} failed")
     return 1 if total[3] or not total[1] + total[2] else 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The part of test_mongodb.sh that needs the stand-in's commands; sourced by it.
+# The part of test_mongodb.sh that needs the stand-in's commands; sourced by it, alone.
 # shellcheck shell=sh
 # shellcheck disable=SC2154 # out, top, drover, run, A, B, T, S are lib.sh's and mongodb_lib.sh's
 done_of() { "$drover" status "$1" --json | sed -n 's/.*"done": \([0-9]*\).*/\1/p' | head -n 1; }

@@ -1,12 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # A tenant's database in a sharded MongoDB cluster: a real one where there is one (support/mongo_server.sh says
-# which), else the stand-in. Cases that need the stand-in's faults run only there. "defect:" names one of the
-# defects of the rolling-drop script that this replaces.
+# which), else the stand-in. Cases that need the stand-in's faults run only there, beside the others on a stand-in of
+# their own. "defect:" names one of the defects of the rolling-drop script that this replaces.
+# Usage: test_mongodb.sh [BUILD [faults]]
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 . "$here/mongodb_lib.sh"
+if [ "${2:-}" = faults ]; then
+    . "$here/mongodb_faults.sh"
+    finish
+    exit
+fi
+faults=
+if is_standin; then
+    "$0" "$build" faults >"$top/faults.out" 2>&1 &
+    faults=$!
+fi
 
 # --- bad configurations: the key's name, nothing done -----------------------------------------------
 sample
@@ -250,10 +261,19 @@ expect 0 "rollback" -- "$drover" rollback 1 --yes --quiet
 same "every byte is back" "$(digest hashed)" "$before"
 same "a job with a filter writes no status documents" "$($tool status "$S" "$T")" ""
 
-if ! is_standin; then
+if [ -z "$faults" ]; then
     $tool drop "$T" "$S"
     finish
     exit
 fi
-. "$here/mongodb_faults.sh"
+wait "$faults"
+sed '$d' "$top/faults.out"
+counts=$(sed -n '$s/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$top/faults.out")
+truth "the part with the stand-in's faults ends" [ -n "$counts" ]
+if [ -z "$counts" ]; then
+    tail -n 1 "$top/faults.out"
+    counts="0 0"
+fi
+passed=$((passed + ${counts% *}))
+failed=$((failed + ${counts#* }))
 finish

@@ -5,8 +5,13 @@
 set -eu
 cd "$(dirname "$0")/../.."
 seconds=${1:-30}
-cmake -S . -B build/fuzz -DCMAKE_C_COMPILER=clang -DDROVER_FUZZ=ON -DDROVER_FAULTS=ON >/dev/null
-cmake --build build/fuzz -j "$(nproc)" >/dev/null
+# Only the targets and what they reach, with no store and no door configured: most of the time went into building
+# what no target calls.
+cmake -S . -B build/fuzz -DCMAKE_C_COMPILER=clang -DDROVER_FUZZ=ON -DDROVER_FAULTS=ON \
+    "-DCMAKE_C_FLAGS_RELWITHDEBINFO=-O1 -g" -DDROVER_STORE_REDIS=OFF -DDROVER_STORE_MONGODB=OFF \
+    -DDROVER_STORE_MARIADB=OFF -DDROVER_STORE_POSTGRES=OFF -DDROVER_STORE_MANTICORE=OFF -DDROVER_TOKENSERVER=OFF \
+    -DDROVER_API=OFF -DDROVER_GRPC=OFF -DDROVER_RAFT=OFF >/dev/null
+cmake --build build/fuzz -j "$(nproc)" --target fuzzers >/dev/null
 passed=0
 failed=0
 count=0

@@ -4,7 +4,9 @@
 #ifndef DR_TESTS_MANTICORE_HELP_H
 #define DR_TESTS_MANTICORE_HELP_H
 
+#include <arpa/inet.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -78,6 +81,32 @@ static DR_UNUSED void nodes_tell(struct nodes *n, const char *verb, int k, const
     char words[512];
     (void)snprintf(words, sizeof words, "%s %s %d %s", verb, n->folder, k + 1, more);
     nodes_control(n, words);
+}
+
+/* Trouble on demand, told to a stand-in by a message like those of the nodes among themselves: its
+ * length and JSON. (A program for each would take longer than what it is for.) */
+static DR_UNUSED void nodes_hook(struct nodes *n, int k, const char *action, const char *match)
+{
+    char text[512], address[MT_TEXT], answer[512];
+    int bytes = snprintf(text + 4, sizeof text - 4, "{\"op\":\"hook\",\"text\":\"%s:1:%s\"}",
+                         action, match);
+    const uint32_t length = (uint32_t)bytes;
+    struct sockaddr_in to = {.sin_family = AF_INET};
+    memcpy(address, n->binary[k], sizeof address);
+    char *colon = strrchr(address, ':');
+    assert_non_null(colon);
+    *colon = '\0';
+    to.sin_port = htons((uint16_t)strtoul(colon + 1, NULL, 10));
+    assert_int_equal(inet_pton(AF_INET, address, &to.sin_addr), 1);
+    for (int i = 0; i < 4; i++) {
+        text[i] = (char)(length >> 8 * i & 255);
+    }
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
+    assert_int_equal(send(fd, text, length + 4, MSG_NOSIGNAL), length + 4);
+    assert_true(recv(fd, answer, sizeof answer, 0) > 4); /* it has taken it */
+    (void)close(fd);
 }
 
 static DR_UNUSED void store_open(struct nodes *n, int k)

@@ -141,10 +141,7 @@ static void a_lost_reply_is_unknown_and_the_repetition_settles_it(void **state)
     }
     for (int after = 0; after < 2; after++) {
         for (size_t i = 0; i < sizeof step / sizeof step[0]; i++) {
-            char hook[64];
-            (void)snprintf(hook, sizeof hook, "'drop_%s:1:%s' >/dev/null",
-                           after ? "after" : "before", step[i].match);
-            nodes_tell(n, "hook", step[i].node, hook);
+            nodes_hook(n, step[i].node, after ? "drop_after" : "drop_before", step[i].match);
             FAILS(DR_UNKNOWN, "may have been done", n, step[i].node, step[i].text, n->binary[0]);
             MUST(n, step[i].node, step[i].text, n->binary[0]);
         }
@@ -158,7 +155,7 @@ static void an_error_is_never_taken_for_already_so(void **state)
     if (n->is_real) {
         skip();
     }
-    nodes_tell(n, "hook", 0, "'fail:1:^ALTER' >/dev/null");
+    nodes_hook(n, 0, "fail", "^ALTER");
     FAILS(DR_INPUT, "on demand", n, 0, "ALTER CLUSTER users_s0 DROP " SHARD);
     FAILS(DR_CONFLICT, "in cluster users_s0", n, 0,
           "{\"manticore\":\"drop-shard\",\"table\":\"" SHARD "\"}");
@@ -421,7 +418,7 @@ static void statements_on_the_old_wrapper_are_waited_for(void **state)
         skip();
     }
     MUST(n, 0, "{\"manticore\":\"wait-unused\",\"table\":\"users\"}");
-    nodes_tell(n, "hook", 0, "'delay=3500:1:^INSERT' >/dev/null");
+    nodes_hook(n, 0, "delay=3500", "^INSERT");
     assert_int_equal(pthread_create(&thread, NULL, write_slowly, n), 0);
     dr_mono_ms start = dr_mono_now();
     (void)dr_wait_ms(300, NULL, NULL);

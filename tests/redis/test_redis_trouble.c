@@ -258,7 +258,7 @@ static void a_hundred_thousand_keys_are_erased_at_speed(void **state)
 {
     (void)state;
     static const char spec[] = "{\"services\":[\"s1\"],\"applications\":[\"a\",\"b\"],\"metrics\":"
-                               "[\"m\",\"n\"],\"users\":[],\"from\":1483228800,\"to\":1546300800}";
+                               "[\"m\",\"n\"],\"users\":[],\"from\":1483228800,\"to\":1494720000}";
     struct server *v = start_server(NULL);
     open_on(v);
     for (int way = 0; way < 4; way++) {

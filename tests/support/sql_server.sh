@@ -122,10 +122,12 @@ wait_ready() { # dir kind password
 }
 
 # Its bootstrap server now and then dies at once when several start at the same moment: once more then.
+# A MariaDB that starts removes all "#sql*" from its folder for temporary tables, whosever they are,
+# and one that misses its own crashes when it drops them: so each server has a folder of its own.
 make_mariadb() { # dir
     local try
     for try in 1 2 3; do
-        "${as_user[@]}" "$(find_program mariadb-install-db /usr/bin)" --no-defaults --datadir="$1/data" \
+        TMPDIR=$1 "${as_user[@]}" "$(find_program mariadb-install-db /usr/bin)" --no-defaults --datadir="$1/data" \
             --auth-root-authentication-method=normal --skip-test-db >"$1/log" 2>&1 && return
         grep -iE 'error|signal|abort' "$1/log" >&2 || tail -20 "$1/log" >&2
         "${as_user[@]}" find "$1/data" -mindepth 1 -delete
@@ -139,7 +141,7 @@ command_mariadb() { # dir port, server options
     local dir=$1 port=$2
     shift 2
     printf '%s\n' "$(find_program mariadbd /usr/sbin)" --no-defaults --datadir="$dir/data" \
-        --socket="$dir/sql.sock" --pid-file="$dir/data/server.pid" --port="$port" \
+        --socket="$dir/sql.sock" --tmpdir="$dir" --pid-file="$dir/data/server.pid" --port="$port" \
         --bind-address=127.0.0.1 --skip-name-resolve --innodb-flush-log-at-trx-commit=2 \
         --innodb-buffer-pool-size=64M --innodb-log-file-size=32M --innodb-flush-method=nosync \
         --innodb-doublewrite=0 --innodb-fast-shutdown=2 --sync-binlog=0 --sync-frm=0 --performance-schema=OFF \

@@ -327,7 +327,8 @@ struct writer {
     pthread_t thread;
     int number;
     uint64_t seed;
-    uint64_t acked, refused;
+    _Atomic uint64_t acked; /* looked at while it runs */
+    uint64_t refused;
     int64_t value[IDS_PER_WRITER]; /* what it was told is there; 0: nothing */
     char trouble[256];
 };
@@ -420,7 +421,7 @@ static bool have_written(void *arg)
     const uint64_t *more = arg;
     uint64_t acked = 0;
     for (int i = 0; i < WRITERS; i++) {
-        acked += *(volatile uint64_t *)&writers[i].acked;
+        acked += atomic_load(&writers[i].acked);
     }
     return acked >= *more;
 }
@@ -429,7 +430,7 @@ static DR_UNUSED void wait_for_writes(uint64_t more)
 {
     uint64_t wanted = more;
     for (int i = 0; i < WRITERS; i++) {
-        wanted += *(volatile uint64_t *)&writers[i].acked;
+        wanted += atomic_load(&writers[i].acked);
     }
     assert_true(dr_wait_ms(20000, have_written, &wanted));
 }
