@@ -279,7 +279,7 @@ static void find_paths(struct change *c, uint32_t a)
     c->line[0] = a;
     for (uint64_t looks = 0; waiting > 0 && looks < looks_max; looks++) {
         uint32_t n = c->line[head];
-        head = (head + 1) % c->nodes;
+        head = head + 1 == c->nodes ? 0 : head + 1;
         waiting--;
         c->is_in_line[n] = false;
         for (uint32_t b = 0; b < c->nodes; b++) {
@@ -293,7 +293,8 @@ static void find_paths(struct change *c, uint32_t a)
             c->from_shard[b] = shard;
             if (!c->is_in_line[b]) {
                 c->is_in_line[b] = true;
-                c->line[(head + waiting) % c->nodes] = b;
+                uint32_t at = head + waiting;
+                c->line[at < c->nodes ? at : at - c->nodes] = b;
                 waiting++;
             }
         }

@@ -387,6 +387,48 @@ static int64_t add_given_up(struct dr_table_list *l, const struct dr_table_view 
     return step.cleanup == NULL ? 0 : add(l, &step, false);
 }
 
+/* What a change that was taken back has left on a node that leaves now: nobody asks the node for it
+ * later. Of a dead one nothing is known; a shard that has lost a copy may have lost that one. */
+static bool may_have_left(const struct dr_table_view *v, const struct dr_layout_plan *to,
+                          uint32_t shard, uint32_t node, const char *name)
+{
+    const struct dr_table_seen_node *n = &v->node[node];
+    if (!n->is_leaving || holds(&v->layout, shard, node) || holds(to, shard, node)) {
+        return false;
+    }
+    if (!n->is_alive) {
+        return v->layout.count[shard] < v->rf;
+    }
+    for (size_t i = 0; i < json_array_size(n->shards); i++) {
+        const json_t *one = json_array_get(n->shards, i);
+        const char *seen = json_string_value(json_object_get(one, "name"));
+        if (seen != NULL && strcmp(seen, name) == 0) {
+            return json_is_true(json_object_get(one, "owned")) ||
+                   json_is_true(json_object_get(one, "held"));
+        }
+    }
+    return false;
+}
+
+static int64_t add_leftover(struct dr_table_list *l, const struct dr_table_view *v,
+                            const struct dr_layout_plan *to, uint32_t shard, uint32_t node)
+{
+    if (!v->node[node].is_alive) {
+        return add_given_up(l, v, shard, node);
+    }
+    const char *first = v->node[to->holder[shard][0]].name;
+    const struct dr_plan_step step = {
+        .kind = DR_STEP_COMMAND,
+        .node = first,
+        .query = dr_table_json(l->plan, json_pack("{s:s,s:o,s:n,s:[s]}", "fleet", "retire", "shard",
+                                                  shard_json(l->plan, v, shard), "uncapture",
+                                                  "drop", v->node[node].name)),
+        .stage = STAGE_RETIRE,
+        .title = dr_table_text(l->plan, "drop what was left of shard %" PRIu32 " on %s", shard,
+                               v->node[node].name)};
+    return add(l, &step, false);
+}
+
 static json_t *begin_fields(const struct dr_table_view *v)
 {
     json_t *added = json_array();
@@ -437,6 +479,13 @@ static enum dr_code add_retires(struct dr_table_list *l, const struct dr_table_v
             uint32_t node = v->layout.holder[s][i];
             if (!holds(to, s, node) && !v->node[node].is_alive &&
                 add_given_up(l, v, s, node) == 0) {
+                return dr_fail_nomem(err);
+            }
+        }
+        const char *name = dr_table_shard_name(l->plan, v, s);
+        for (uint32_t n = 0; n < v->node_count; n++) {
+            if (name == NULL ||
+                (may_have_left(v, to, s, n, name) && add_leftover(l, v, to, s, n) == 0)) {
                 return dr_fail_nomem(err);
             }
         }

@@ -68,13 +68,15 @@ bool dr_shard_rows_are_logged(const struct dr_shard_rows *source,
     uint32_t s = 0;
     uint32_t t = 0;
     while (s < source->count || t < target->count) {
-        const struct dr_shard_row *at_source = s < source->count ? &source->row[s] : NULL;
-        const struct dr_shard_row *at_target = t < target->count ? &target->row[t] : NULL;
-        int order = at_source == NULL   ? 1
-                    : at_target == NULL ? -1
-                                        : compare_keys(at_source, at_target);
-        bool is_same = order == 0 && at_source->hash == at_target->hash;
-        if (!is_same && !has_key(log, order <= 0 ? at_source : at_target)) {
+        int order = 0;
+        if (s < source->count && t < target->count) {
+            order = compare_keys(&source->row[s], &target->row[t]);
+        } else {
+            order = s < source->count ? -1 : 1;
+        }
+        const struct dr_shard_row *row = order <= 0 ? &source->row[s] : &target->row[t];
+        bool is_same = order == 0 && row->hash == target->row[t].hash;
+        if (!is_same && !has_key(log, row)) {
             return false;
         }
         s += order <= 0;

@@ -13,7 +13,8 @@ from sql_wire import Lost, SqlError
 
 EXPECTED = re.compile(r"shard moved|no such table|doesn't exist|does not exist|deadlock|lock wait|locked|"
                       r"could not obtain lock|lock timeout|current transaction|schema has changed|"
-                      r"could not open relation|definition has changed|crashed|read-only|disk I/O error", re.I)
+                      r"could not open relation|definition has changed|crashed|read-only|disk I/O error|"
+                      r"accepting connections|starting up|shutting down|recovery mode", re.I)
 MISSING = re.compile(r"no such table|doesn't exist|does not exist", re.I)
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.03
 

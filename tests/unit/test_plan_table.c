@@ -345,6 +345,46 @@ static void a_dead_node_is_given_up_only_when_named(void **state)
     done(&s);
 }
 
+/* A change that was taken back may have left a copy that the catalog does not name; a node that
+ * leaves is not asked again later. */
+#define LEFT_EXTRA(alive, shards)                                                                  \
+    REBALANCE_EXTRA("2", "ready", SHARD("0", "\"b\"") "," SHARD("1", "\"b\",\"c\""),               \
+                    SEEN("a", alive, "false", shards) "," SEEN("b", "true", "false", "") "," SEEN( \
+                        "c", "true", "false", ""))
+static void what_was_left_on_a_leaving_node_goes_with_it(void **state)
+{
+    (void)state;
+    static const char *const extra[] = {
+        LEFT_EXTRA("true", "{\"name\":\"users_s0\",\"exists\":true,\"owned\":true,\"held\":false}"),
+        LEFT_EXTRA("false", ""),
+        LEFT_EXTRA("true",
+                   "{\"name\":\"users_s0\",\"exists\":true,\"owned\":false,\"held\":false}"),
+    };
+    static const char *const left[] = {"9 3 b command retire NONE 0 0",
+                                       "9 3 catalog command give-up NONE 0 0", NULL};
+    for (int i = 0; i < 3; i++) {
+        struct scene s;
+        const char *lines[] = {
+            "1 0 catalog command table_begin table_cancel 0 0",
+            "2 1 c command ensure drop 0 7",
+            "3 1 b command capture uncapture 2 7",
+            "4 1 c copy copy nothing 3 0",
+            "5 1 c copy follow nothing 4 0",
+            "6 1 c copy verify nothing 5 0",
+            "7 1 b command cutover cutback 6 0",
+            "8 3 b command retire NONE 0 0",
+            left[i] == NULL ? "9 4 catalog command table_end NONE 0 0" : left[i],
+            "10 4 catalog command table_end NONE 0 0",
+        };
+        expect_made(&s,
+                    "{\"kind\":\"table.rebalance\",\"table\":\"users\",\"remove\":[\"a\"],"
+                    "\"hold_s\":0}",
+                    extra[i]);
+        expect_steps(&s, lines, left[i] == NULL ? 9 : 10);
+        done(&s);
+    }
+}
+
 /* All copies there will be are compared with the source: the new one, and those that stay and
  * live. The one that is copied from is not compared with itself. */
 static void copies_that_stay_are_compared_as_well(void **state)
@@ -489,6 +529,7 @@ int main(void)
         cmocka_unit_test(a_node_that_does_not_answer_is_named_before_anything_is_queued),
         cmocka_unit_test(a_new_node_gets_what_levels_and_nothing_else_moves),
         cmocka_unit_test(a_dead_node_is_given_up_only_when_named),
+        cmocka_unit_test(what_was_left_on_a_leaving_node_goes_with_it),
         cmocka_unit_test(copies_that_stay_are_compared_as_well),
         cmocka_unit_test(the_last_copy_on_a_dead_node_is_never_given_up),
         cmocka_unit_test(a_table_that_somebody_holds_is_refused_with_the_holder),

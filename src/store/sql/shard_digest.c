@@ -5,6 +5,7 @@
  *
  * Not CRC32: the xor of CRCs does not see two values that have changed places. */
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -130,57 +131,105 @@ enum dr_code sh_digest(void *impl, const struct dr_shard_id *id, struct dr_shard
 
 /* ---- comparing range by range ---- */
 
-struct range {
-    struct sh_range at;
-    struct sum sum; /* of the source */
-    const struct sh_thing *shard;
-    uint32_t key_count;
+/* One node's part: the servers count at the same time. */
+struct side {
+    struct sa_store *s;
+    const struct dr_shard_id *id;
+    const struct sh_range *at;
+    uint64_t rows_max;
+    struct dr_arena *arena;
+    struct sh_thing shard;
+    struct sh_table table;
+    struct sum sum;
+    bool is_over; /* more than rows_max */
+    bool has_thread;
+    pthread_t thread;
+    enum dr_code rc;
+    struct dr_err err;
 };
 
-/* Are there as many rows as at the source? No more of them are counted than that takes: where the
- * source was emptied, the target's rows are many. */
-static enum dr_code count_range(struct sa_store *s, const struct sh_table *t, struct range *r,
-                                bool *same_out, struct dr_err *err)
+struct comparing {
+    struct side source;
+    struct side target[DR_SHARD_TARGETS_MAX];
+    uint32_t target_count;
+    struct sh_range at;
+};
+
+/* Are there more rows than the source can have? No more of them are counted than that takes: where
+ * the source was emptied, the target's rows are many. */
+static enum dr_code count_range(struct side *x)
 {
     struct dr_str sql;
     int64_t rows = 0;
     dr_str_init(&sql);
-    dr_str_addf(&sql, "SELECT COUNT(*) FROM (SELECT 1 FROM %s%s%s", s->is_pg ? "ONLY " : "",
-                t->quoted, s->is_pg ? "" : " FORCE INDEX (PRIMARY)");
-    enum dr_code rc = sh_add_range(&sql, s, t, r->at.has_after ? r->at.after : NULL,
-                                   r->at.has_upto ? r->at.upto : NULL, err);
-    dr_str_addf(&sql, " LIMIT %" PRIu64 ") x", r->sum.rows + 1);
-    rc = rc == DR_OK && sql.is_short ? dr_fail_nomem(err) : rc;
-    rc = rc == DR_OK ? sh_number(s->db, &rows, err, "%s", sql.data) : rc;
-    *same_out = (uint64_t)rows == r->sum.rows;
+    dr_str_addf(&sql, "SELECT COUNT(*) FROM (SELECT 1 FROM %s%s%s", x->s->is_pg ? "ONLY " : "",
+                x->table.quoted, x->s->is_pg ? "" : " FORCE INDEX (PRIMARY)");
+    enum dr_code rc = sh_add_range(&sql, x->s, &x->table, x->at->has_after ? x->at->after : NULL,
+                                   x->at->has_upto ? x->at->upto : NULL, &x->err);
+    dr_str_addf(&sql, " LIMIT %" PRIu64 ") x", x->rows_max + 1);
+    rc = rc == DR_OK && sql.is_short ? dr_fail_nomem(&x->err) : rc;
+    rc = rc == DR_OK ? sh_number(x->s->db, &rows, &x->err, "%s", sql.data) : rc;
+    x->is_over = (uint64_t)rows > x->rows_max;
     dr_str_fini(&sql);
     return rc;
 }
 
-static enum dr_code compare_target(struct sa_store *s, const struct dr_shard_id *id,
-                                   struct dr_arena *a, struct range *r, bool *same_out,
-                                   struct dr_err *err)
+static enum dr_code load_side(struct side *x)
 {
-    struct sh_thing shard;
-    struct sh_table t;
-    struct sum sum = {.is_pg = s->is_pg};
-    enum dr_code rc = sh_need(s, id, SH_SHARD, false, a, &shard, err);
-    rc = rc == DR_OK ? sh_table_load(s, id->name, a, &t, err) : rc;
-    if (rc != DR_OK) {
-        dr_wrap(err, "target");
-        return rc;
+    x->sum.is_pg = x->s->is_pg;
+    x->arena = dr_arena_create(ARENA_BYTES);
+    enum dr_code rc = x->arena == NULL ? dr_fail_nomem(&x->err) : DR_OK;
+    rc = rc == DR_OK ? sh_need(x->s, x->id, SH_SHARD, false, x->arena, &x->shard, &x->err) : rc;
+    return rc == DR_OK ? sh_table_load(x->s, x->id->name, x->arena, &x->table, &x->err) : rc;
+}
+
+static enum dr_code sum_side(struct side *x)
+{
+    return sum_piece(x->s, &x->table, x->at->has_after ? x->at->after : NULL,
+                     x->at->has_upto ? x->at->upto : NULL, &x->sum, &x->err);
+}
+
+static void *target_main(void *arg)
+{
+    struct side *x = arg;
+    x->rc = load_side(x);
+    x->rc = x->rc == DR_OK ? count_range(x) : x->rc;
+    x->rc = x->rc == DR_OK && !x->is_over ? sum_side(x) : x->rc;
+    return NULL;
+}
+
+/* Where there is no thread to be had it is done here, one after the other. */
+static void sum_all(struct comparing *c)
+{
+    for (uint32_t i = 0; i < c->target_count; i++) {
+        struct side *x = &c->target[i];
+        x->has_thread = pthread_create(&x->thread, NULL, target_main, x) == 0;
     }
-    if (strcmp(shard.made_of, r->shard->made_of) != 0 || t.key_count != r->key_count) {
+    c->source.rc = sum_side(&c->source);
+    for (uint32_t i = 0; i < c->target_count; i++) {
+        struct side *x = &c->target[i];
+        if (x->has_thread) {
+            (void)pthread_join(x->thread, NULL);
+        } else {
+            (void)target_main(x);
+        }
+    }
+}
+
+static enum dr_code judge_target(const struct comparing *c, struct side *x, bool *same,
+                                 struct dr_err *err)
+{
+    if (x->rc != DR_OK) {
+        return dr_fail(err, x->rc, "target: %s", x->err.msg);
+    }
+    if (strcmp(x->shard.made_of, c->source.shard.made_of) != 0 ||
+        x->table.key_count != c->source.table.key_count) {
         return dr_fail(err, DR_CONFLICT, "target %s is made of other columns than the source",
-                       shard.quoted);
+                       x->shard.quoted);
     }
-    rc = count_range(s, &t, r, same_out, err);
-    if (rc == DR_OK && *same_out && r->sum.rows > 0) {
-        rc = sum_piece(s, &t, r->at.has_after ? r->at.after : NULL,
-                       r->at.has_upto ? r->at.upto : NULL, &sum, err);
-        *same_out = sum.rows == r->sum.rows && sum.hash == r->sum.hash;
-    }
-    return rc;
+    *same = *same && !x->is_over && x->sum.rows == c->source.sum.rows &&
+            x->sum.hash == c->source.sum.hash;
+    return DR_OK;
 }
 
 static void add_key(struct dr_str *to, char *const *text, uint32_t count)
@@ -191,60 +240,81 @@ static void add_key(struct dr_str *to, char *const *text, uint32_t count)
     dr_str_addc(to, ')');
 }
 
-static void tell_range(const struct range *r, char *buf, size_t buf_bytes)
+static void tell_range(const struct sh_range *at, uint32_t key_count, char *buf, size_t buf_bytes)
 {
     struct dr_str text;
     dr_str_init(&text);
-    if (r->at.has_after) {
+    if (at->has_after) {
         dr_str_add(&text, "behind ");
-        add_key(&text, r->at.after, r->key_count);
+        add_key(&text, at->after, key_count);
     }
-    if (r->at.has_upto) {
-        dr_str_add(&text, r->at.has_after ? " up to " : "up to ");
-        add_key(&text, r->at.upto, r->key_count);
+    if (at->has_upto) {
+        dr_str_add(&text, at->has_after ? " up to " : "up to ");
+        add_key(&text, at->upto, key_count);
     }
     dr_copy_text(buf, buf_bytes, text.len == 0 ? "all" : dr_str_text(&text));
     dr_str_fini(&text);
+}
+
+/* The range of the next rows, and what all sides have in it. */
+static enum dr_code sum_range(struct comparing *c, const struct dr_budget *budget,
+                              const struct dr_cursor *cursor, struct dr_err *err)
+{
+    struct side *x = &c->source;
+    struct sh_range *at = &c->at;
+    uint64_t rows_max = sh_plan_rows(x->s, x->id, budget);
+    enum dr_code rc = load_side(x);
+    rc = rc == DR_OK ? sh_cursor_read(cursor, &x->table, at->after, &at->has_after, &x->err) : rc;
+    rc = rc == DR_OK ? sh_find_bound(x->s, &x->table, at->has_after ? at->after : NULL, rows_max,
+                                     at->upto, &at->has_upto, &x->err)
+                     : rc;
+    for (uint32_t i = 0; i < c->target_count; i++) {
+        c->target[i].rows_max = rows_max;
+    }
+    if (rc == DR_OK) {
+        sum_all(c);
+        rc = x->rc;
+    }
+    return rc == DR_OK ? rc : dr_fail(err, rc, "%s", x->err.msg);
 }
 
 enum dr_code sh_compare(void *source, void *const *target, uint32_t target_count,
                         const struct dr_shard_id *id, const struct dr_budget *budget,
                         struct dr_cursor *cursor, struct dr_shard_compared *out, struct dr_err *err)
 {
-    struct sa_store *s = source;
-    struct sh_thing shard;
-    struct sh_table t;
-    struct range r = {.sum = {.is_pg = s->is_pg}, .shard = &shard};
     bool is_same = true;
     bool is_logged = false;
-    struct dr_arena *a = dr_arena_create(ARENA_BYTES);
-    enum dr_code rc = a == NULL ? dr_fail_nomem(err) : DR_OK;
-    rc = rc == DR_OK ? sh_need(s, id, SH_SHARD, false, a, &shard, err) : rc;
-    rc = rc == DR_OK ? sh_table_load(s, id->name, a, &t, err) : rc;
-    rc = rc == DR_OK ? sh_cursor_read(cursor, &t, r.at.after, &r.at.has_after, err) : rc;
-    rc = rc == DR_OK ? sh_find_bound(s, &t, r.at.has_after ? r.at.after : NULL,
-                                     sh_plan_rows(s, id, budget), r.at.upto, &r.at.has_upto, err)
-                     : rc;
-    rc = rc == DR_OK ? sum_piece(s, &t, r.at.has_after ? r.at.after : NULL,
-                                 r.at.has_upto ? r.at.upto : NULL, &r.sum, err)
-                     : rc;
-    r.key_count = rc == DR_OK ? t.key_count : 0;
-    for (uint32_t i = 0; rc == DR_OK && is_same && i < target_count; i++) {
-        rc = compare_target(target[i], id, a, &r, &is_same, err);
+    struct comparing *c = dr_calloc(1, sizeof *c);
+    if (c == NULL) {
+        return dr_fail_nomem(err);
     }
-    if (rc == DR_OK && !is_same && r.sum.rows <= DR_SHARD_ROWS_MAX) {
-        rc = sh_is_logged(s, target, target_count, id, &t, &r.at, &is_logged, err);
+    c->target_count = target_count;
+    c->source = (struct side){.s = source, .id = id, .at = &c->at};
+    for (uint32_t i = 0; i < target_count; i++) {
+        c->target[i] = (struct side){.s = target[i], .id = id, .at = &c->at};
+    }
+    const struct sh_table *t = &c->source.table;
+    enum dr_code rc = sum_range(c, budget, cursor, err);
+    for (uint32_t i = 0; rc == DR_OK && i < target_count; i++) {
+        rc = judge_target(c, &c->target[i], &is_same, err);
+    }
+    if (rc == DR_OK && !is_same && c->source.sum.rows <= DR_SHARD_ROWS_MAX) {
+        rc = sh_is_logged(source, target, target_count, id, t, &c->at, &is_logged, err);
     }
     if (rc == DR_OK) {
-        *out = (struct dr_shard_compared){.rows = r.sum.rows,
+        *out = (struct dr_shard_compared){.rows = c->source.sum.rows,
                                           .is_different = !is_same,
                                           .is_logged = is_logged,
-                                          .is_end = !r.at.has_upto};
-        tell_range(&r, out->range, sizeof out->range);
+                                          .is_end = !c->at.has_upto};
+        tell_range(&c->at, t->key_count, out->range, sizeof out->range);
     }
-    if (rc == DR_OK && (is_same || is_logged) && r.at.has_upto) {
-        rc = sh_cursor_write(&t, r.at.upto, cursor, err);
+    if (rc == DR_OK && (is_same || is_logged) && c->at.has_upto) {
+        rc = sh_cursor_write(t, c->at.upto, cursor, err);
     }
-    dr_arena_destroy(a);
+    for (uint32_t i = 0; i < target_count; i++) {
+        dr_arena_destroy(c->target[i].arena);
+    }
+    dr_arena_destroy(c->source.arena);
+    dr_free(c);
     return rc;
 }
