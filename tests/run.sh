@@ -37,7 +37,7 @@ names() { cmake --build "$1" --target help | grep -oE 'test_[a-z0-9_]+$' | grep 
 # Run several, as many side by side as there are jobs: lines "NAME<tab>COMMAND" on standard input.
 several() { tr '\t' '\n' | xargs -d '\n' -n 2 -P "$jobs" sh -c 'exec tests/one.sh "$0" "$1" sh -c "$2"' "$results"; }
 # The long ones begin first, so that none is left alone at the end.
-long='^test_(conform|redis_trouble|redis_cluster|purge_trouble|cluster|raft|files|queue_io|sql_walk|sql_plan|mongodb_)'
+long='^test_(conform|shard_ops|fleet|manticore_store|redis_trouble|redis_cluster|purge_trouble|cluster|raft|files|queue_io|sql_walk|sql_plan|mongodb_)'
 programs() { # programs DIR LABEL NAME...
     dir=$1
     label=$2

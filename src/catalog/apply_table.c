@@ -43,7 +43,7 @@ static enum dr_code refuse_held(struct dr_apply *a, const struct dr_table_info *
 {
     return dr_apply_refuse(a, DR_CONFLICT,
                            "table `%s` is %s by operation %s (%s): wait until that has ended, or "
-                           "stop it",
+                           "stop it (drover status has its number)",
                            info->name,
                            info->state == DR_TABLE_MAKING     ? "being made"
                            : info->state == DR_TABLE_DROPPING ? "being dropped"
