@@ -66,10 +66,15 @@ void sh_add_row_hash(struct dr_str *to, const struct sa_store *s, const struct s
     dr_str_add(to, ")), 16), 16, 10) AS UNSIGNED)");
 }
 
-static void add_hashes(struct dr_str *to, const struct sa_store *s, const struct sh_table *t)
+static void add_hashes(struct dr_str *to, const struct sa_store *s, const struct sh_table *t,
+                       bool is_hashed)
 {
     dr_str_add(to, s->is_pg ? "SELECT count(*), sum(" : "SELECT COUNT(*), BIT_XOR(");
-    sh_add_row_hash(to, s, t);
+    if (is_hashed) {
+        dr_str_add(to, "pg_catalog.hash_record_extended(t.*, 0)");
+    } else {
+        sh_add_row_hash(to, s, t);
+    }
     dr_str_addf(to, s->is_pg ? ")::text FROM ONLY %s t" : ") FROM %s FORCE INDEX (PRIMARY)",
                 t->quoted);
 }
@@ -89,12 +94,13 @@ enum dr_code sh_add_range(struct dr_str *sql, struct sa_store *s, const struct s
     return rc == DR_OK && sql->is_short ? dr_fail_nomem(err) : rc;
 }
 
-static enum dr_code sum_piece(struct sa_store *s, const struct sh_table *t, char *const *after,
-                              char *const *upto, struct sum *sum, struct dr_err *err)
+static enum dr_code sum_piece(struct sa_store *s, const struct sh_table *t, bool is_hashed,
+                              char *const *after, char *const *upto, struct sum *sum,
+                              struct dr_err *err)
 {
     struct dr_str sql;
     dr_str_init(&sql);
-    add_hashes(&sql, s, t);
+    add_hashes(&sql, s, t, is_hashed);
     enum dr_code rc = sh_add_range(&sql, s, t, after, upto, err);
     rc = rc == DR_OK ? sh_rows(s->db, take_sum, sum, err, "%s", sql.data) : rc;
     dr_str_fini(&sql);
@@ -118,7 +124,8 @@ enum dr_code sh_digest(void *impl, const struct dr_shard_id *id, struct dr_shard
     for (uint64_t piece = 0; rc == DR_OK && has_upto; piece++, now = 1 - now) {
         char **after = piece == 0 ? NULL : key[1 - now];
         rc = sh_find_bound(s, &t, after, PIECE_ROWS, key[now], &has_upto, err);
-        rc = rc == DR_OK ? sum_piece(s, &t, after, has_upto ? key[now] : NULL, &sum, err) : rc;
+        rc = rc == DR_OK ? sum_piece(s, &t, false, after, has_upto ? key[now] : NULL, &sum, err)
+                         : rc;
     }
     if (rc == DR_OK) {
         out->rows = sum.rows;
@@ -141,7 +148,8 @@ struct side {
     struct sh_thing shard;
     struct sh_table table;
     struct sum sum;
-    bool is_over; /* more than rows_max */
+    bool is_hashed; /* on all sides, or none: servers of different age hash differently */
+    bool is_over;   /* more than rows_max */
     bool has_thread;
     pthread_t thread;
     enum dr_code rc;
@@ -185,17 +193,29 @@ static enum dr_code load_side(struct side *x)
 
 static enum dr_code sum_side(struct side *x)
 {
-    return sum_piece(x->s, &x->table, x->at->has_after ? x->at->after : NULL,
+    return sum_piece(x->s, &x->table, x->is_hashed, x->at->has_after ? x->at->after : NULL,
                      x->at->has_upto ? x->at->upto : NULL, &x->sum, &x->err);
 }
 
 static void *target_main(void *arg)
 {
     struct side *x = arg;
-    x->rc = load_side(x);
     x->rc = x->rc == DR_OK ? count_range(x) : x->rc;
     x->rc = x->rc == DR_OK && !x->is_over ? sum_side(x) : x->rc;
     return NULL;
+}
+
+static void load_targets(struct comparing *c)
+{
+    bool is_hashed = c->source.table.is_hashed;
+    for (uint32_t i = 0; i < c->target_count; i++) {
+        c->target[i].rc = load_side(&c->target[i]);
+        is_hashed = is_hashed && c->target[i].table.is_hashed;
+    }
+    c->source.is_hashed = is_hashed;
+    for (uint32_t i = 0; i < c->target_count; i++) {
+        c->target[i].is_hashed = is_hashed;
+    }
 }
 
 /* Where there is no thread to be had it is done here, one after the other. */
@@ -272,6 +292,7 @@ static enum dr_code sum_range(struct comparing *c, const struct dr_budget *budge
         c->target[i].rows_max = rows_max;
     }
     if (rc == DR_OK) {
+        load_targets(c);
         sum_all(c);
         rc = x->rc;
     }

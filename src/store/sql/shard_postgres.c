@@ -12,7 +12,7 @@ static enum dr_code take_column(void *arg, const struct dr_value *v, uint32_t co
                                 struct dr_err *err)
 {
     struct sh_table *t = arg;
-    struct sh_column *c = count < 7 ? NULL : sh_new_column(t);
+    struct sh_column *c = count < 8 ? NULL : sh_new_column(t);
     if (c == NULL) {
         return dr_fail_nomem(err);
     }
@@ -21,6 +21,7 @@ static enum dr_code take_column(void *arg, const struct dr_value *v, uint32_t co
     c->is_generated = sa_int(&v[2]) != 0;
     c->key_at = (uint32_t)sa_int(&v[3]);
     t->is_binary = t->is_binary && sa_int(&v[4]) != 0;
+    t->is_hashed = t->is_hashed && sa_int(&v[7]) != 0;
     c->sequence = v[5].type == DR_V_NULL ? NULL : sa_copy(t->arena, &v[5]);
     c->quoted = c->name == NULL ? NULL : sa_quote(t->arena, c->name);
     c->select = c->quoted;
@@ -51,6 +52,10 @@ static enum dr_code take_unique(void *arg, const struct dr_value *v, uint32_t co
                : DR_OK;
 }
 
+/* Types whose equal values are equal bytes (not numeric: 1.0 is 1.00; not float: 0 is -0): boolean,
+ * bytea, "char", integers, text, oid, varchar, date, time, timestamps, uuid. */
+#define EXACT_TYPES "(16, 17, 18, 20, 21, 23, 25, 26, 1043, 1082, 1083, 1114, 1184, 2950)"
+
 #define RELATION                                                                                   \
     "(SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "          \
     "c.relnamespace WHERE n.nspname = %s AND c.relname = %s)"
@@ -64,6 +69,7 @@ enum dr_code sh_load_postgres(struct sa_store *s, const char *table, struct sh_t
         return dr_fail_nomem(err);
     }
     t->is_binary = true;
+    t->is_hashed = true;
     enum dr_code rc = sh_rows(
         s->db, take_column, t, err,
         "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod) || CASE WHEN "
@@ -74,7 +80,10 @@ enum dr_code sh_load_postgres(struct sa_store *s, const char *table, struct sh_t
         "u.o::int FROM pg_catalog.pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS u(n, o) "
         "WHERE i.indrelid = a.attrelid AND i.indisprimary AND u.n = a.attnum AND u.o <= "
         "i.indnkeyatts), 0), (a.atttypid < " FIRST_OWN_OID ")::int, "
-        "pg_catalog.pg_get_serial_sequence(a.attrelid::regclass::text, a.attname), a.attnum FROM "
+        "pg_catalog.pg_get_serial_sequence(a.attrelid::regclass::text, a.attname), a.attnum, "
+        "(pg_catalog.current_setting('server_version_num')::int >= 140000 AND a.atttypid "
+        "IN " EXACT_TYPES " AND NOT EXISTS (SELECT FROM pg_catalog.pg_collation d WHERE d.oid = "
+        "a.attcollation AND NOT d.collisdeterministic))::int FROM "
         "pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid WHERE "
         "a.attrelid = " RELATION " AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
         schema, name);

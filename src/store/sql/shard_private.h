@@ -95,6 +95,7 @@ struct sh_table {
     uint32_t unique_count;
     struct sh_unique *unique; /* PostgreSQL: all but the primary key */
     bool is_binary;
+    bool is_hashed; /* PostgreSQL can hash its rows exactly without making text of them */
 };
 enum dr_code sh_table_load(struct sa_store *s, const char *table, struct dr_arena *a,
                            struct sh_table *out, struct dr_err *err);
