@@ -82,7 +82,7 @@ static enum dr_code list_step(void *arg, const struct dr_step *s, bool *more, st
         return json_array_append_new(l->list, dr_show_step_json(s)) != 0 ? dr_fail_nomem(err)
                                                                          : DR_OK;
     }
-    (void)printf("%7lld  %-11s %-8s %5u  %-12s %12llu %12llu  %s%s%s%s%s\n", (long long)s->id,
+    (void)printf("%7lld  %-11s %-8s %5u  %-18s %12llu %12llu  %s%s%s%s%s\n", (long long)s->id,
                  dr_step_status_name(s->status), dr_step_kind_name(s->kind), s->stage, s->node,
                  (unsigned long long)s->estimated, (unsigned long long)s->done, s->title,
                  s->last_error[0] != '\0' ? "; " : "", s->last_error,
@@ -109,7 +109,7 @@ enum dr_code dr_cli_steps(struct dr_cli *c, int *exit_out, struct dr_err *err)
             return dr_fail_nomem(err);
         }
     } else {
-        (void)printf("%7s  %-11s %-8s %5s  %-12s %12s %12s  %s\n", "STEP", "STATUS", "KIND",
+        (void)printf("%7s  %-11s %-8s %5s  %-18s %12s %12s  %s\n", "STEP", "STATUS", "KIND",
                      "STAGE", "NODE", "ESTIMATED", "DONE", "WHAT");
     }
     rc = dr_each_step(c->queue, op.id, status, list_step, &l, err);

@@ -245,7 +245,11 @@ enum dr_code dr_report_text(struct dr_queue *q, int64_t op_id, uint32_t rows_max
     }
     rc = print_notes(s.summary, out, err);
     dr_str_addc(out, '\n');
-    dr_account_print(s.account, rows_max, out);
+    if (s.account->row_count > 0 || s.account->total.steps > 0) {
+        dr_account_print(s.account, rows_max, out);
+    } else { /* commands and copies: nothing that is counted by collection */
+        dr_str_addf(out, "what was done, step by step: drover steps %lld\n", (long long)op_id);
+    }
     drop_sources(&s);
     return rc;
 }

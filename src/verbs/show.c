@@ -216,7 +216,7 @@ void dr_show_op(const struct dr_op *op, struct dr_str *out)
 
 void dr_show_op_head(struct dr_str *out)
 {
-    dr_str_addf(out, "%5s  %-16s %-12s %-24s %6s %15s  %s\n", "OP", "STATUS", "KIND", "TARGET",
+    dr_str_addf(out, "%5s  %-16s %-15s %-24s %6s %15s  %s\n", "OP", "STATUS", "KIND", "TARGET",
                 "DONE", "ITEMS", "AGE");
 }
 
@@ -227,7 +227,7 @@ void dr_show_op_line(const struct dr_op *op, dr_wall_ms now, struct dr_str *out)
     char age[COUNT_BYTES];
     show_percent(op, percent, sizeof percent);
     dr_str_addf(
-        out, "%5lld  %-16s %-12s %-24s %6s %15s  %s\n", (long long)op->id,
+        out, "%5lld  %-16s %-15s %-24s %6s %15s  %s\n", (long long)op->id,
         dr_op_status_name(op->status), op->kind, op->target, percent,
         dr_human_count(op->items_done, items, sizeof items),
         dr_human_ms(now > op->created_at ? (uint64_t)(now - op->created_at) : 0, age, sizeof age));
