@@ -24,7 +24,7 @@
 
 #include "base/clock.h"
 
-enum { PEERS_MAX = 6, LINE_BYTES = 4096, ANSWER_MS = 40000, TRIES_MAX = 200 };
+enum { PEERS_MAX = 6, LINE_BYTES = 4096, ANSWER_MS = 90000, TRIES_MAX = 200 };
 
 struct peer {
     pid_t pid; /* 0: not running */
@@ -320,7 +320,7 @@ static inline uint64_t assert_equal_states(struct cluster *c, uint64_t index)
         if (c->peer[id].pid == 0) {
             continue;
         }
-        (void)ask(c, id, "applied 20000 %llu", (unsigned long long)index);
+        (void)ask(c, id, "applied 60000 %llu", (unsigned long long)index);
         if (!is_answer(c, "OK")) {
             print_error("peer %u: %s\n", id, c->line);
             fail();
