@@ -22,22 +22,6 @@ static enum dr_code begin_copy(struct dr_step_run *run, struct dr_err *err)
     return DR_OK;
 }
 
-static void note_cursor(struct dr_step_run *run, bool is_end)
-{
-    struct dr_progress_mark *m = &run->lease->mark;
-    if (is_end || run->cursor.len == 0) {
-        m->cursor_len = 0; /* done again after an undo, it begins at the start */
-        return;
-    }
-    void *copy = dr_memdup(run->cursor.data, run->cursor.len);
-    if (copy == NULL) {
-        return; /* the older cursor is as right, only further back */
-    }
-    dr_free(m->cursor);
-    m->cursor = copy;
-    m->cursor_len = run->cursor.len;
-}
-
 static enum dr_code batch_copy(struct dr_step_run *run, const struct dr_budget *budget,
                                struct dr_step_report *report, struct dr_err *err)
 {
@@ -50,7 +34,7 @@ static enum dr_code batch_copy(struct dr_step_run *run, const struct dr_budget *
         return rc;
     }
     l->mark.done += copied.rows;
-    note_cursor(run, copied.is_end);
+    dr_step_note_cursor(run, copied.is_end);
     report->items = copied.rows;
     report->read = copied.rows + copied.read;
     report->bytes = copied.bytes;

@@ -214,22 +214,6 @@ static enum dr_code erase_items(struct dr_step_run *run, struct dr_step_report *
     return rc;
 }
 
-static void note_cursor(struct dr_step_run *run)
-{
-    struct dr_progress_mark *m = &run->lease->mark;
-    if (run->cursor.len == 0) {
-        m->cursor_len = 0;
-        return;
-    }
-    void *copy = dr_memdup(run->cursor.data, run->cursor.len);
-    if (copy == NULL) {
-        return; /* the older cursor is as right, only further back */
-    }
-    dr_free(m->cursor);
-    m->cursor = copy;
-    m->cursor_len = run->cursor.len;
-}
-
 static enum dr_code batch_erase(struct dr_step_run *run, const struct dr_budget *budget,
                                 struct dr_step_report *report, struct dr_err *err)
 {
@@ -268,7 +252,7 @@ static enum dr_code batch_erase(struct dr_step_run *run, const struct dr_budget 
     if (b->is_end) {
         rc = end_pass(run, report, err);
     }
-    note_cursor(run);
+    dr_step_note_cursor(run, false);
     return rc;
 }
 

@@ -145,6 +145,23 @@ void dr_step_end(struct dr_step_run *run)
     dr_free(run);
 }
 
+/* `is_end`: done again after an undo, it begins at the start. */
+void dr_step_note_cursor(struct dr_step_run *run, bool is_end)
+{
+    struct dr_progress_mark *m = &run->lease->mark;
+    if (is_end || run->cursor.len == 0) {
+        m->cursor_len = 0;
+        return;
+    }
+    void *copy = dr_memdup(run->cursor.data, run->cursor.len);
+    if (copy == NULL) {
+        return; /* the older cursor is as right, only further back */
+    }
+    dr_free(m->cursor);
+    m->cursor = copy;
+    m->cursor_len = run->cursor.len;
+}
+
 enum dr_code dr_step_batch_from_frame(struct dr_batch *batch, const struct dr_archive_item *item,
                                       uint64_t count, struct dr_err *err)
 {

@@ -37,6 +37,9 @@ struct step_way {
 /* The lease's command into run->spec, with the request filled in where the command refers to it. */
 DR_MUST enum dr_code dr_step_parse(struct dr_step_run *run, struct dr_err *err);
 
+/* The run's cursor into the lease's mark; at the end of what it walks there is none. */
+void dr_step_note_cursor(struct dr_step_run *run, bool is_end);
+
 const struct step_way *dr_step_way_erase(void);
 const struct step_way *dr_step_way_restore(void);
 const struct step_way *dr_step_way_verify(void);

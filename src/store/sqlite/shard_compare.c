@@ -9,8 +9,6 @@
 #include "store/shard_rows.h"
 #include "store/sqlite/shard_private.h"
 
-enum { CLOCK_EVERY_ROWS = 64 };
-
 /* ---- digest ---- */
 
 struct digest_sum {
@@ -158,28 +156,11 @@ static enum dr_code start_range(const struct comparing *c, struct sq_node *n, co
     return rc;
 }
 
-static bool is_spent(const struct comparing *c, dr_mono_ms until)
-{
-    bool is_late = c->rows % CLOCK_EVERY_ROWS == 0 && dr_mono_now() >= until;
-    return c->rows > 0 &&
-           (c->rows >= c->budget->items_max || c->bytes >= c->budget->bytes_max || is_late);
-}
-
 static enum dr_code note_key(struct comparing *c, sqlite3_stmt *st, struct dr_err *err)
 {
-    struct dr_value key[DR_KEY_PARTS_MAX];
-    enum dr_code rc = sqs_read_values(c->from.n, st, 0, c->shape.key_count, key, err);
-    rc = rc == DR_OK ? sqs_check_key(c->from.n, c->from.id, key, c->shape.key_count, err) : rc;
-    if (rc != DR_OK) {
-        return rc;
-    }
-    dr_str_clear(&c->last);
-    dr_values_encode(key, c->shape.key_count, &c->last);
-    if (c->last.is_short) {
-        return dr_fail_nomem(err);
-    }
-    return c->last.len <= DR_CURSOR_BYTES_MAX
-               ? DR_OK
+    enum dr_code rc = sqs_note_key(&c->from, st, c->shape.key_count, &c->last, err);
+    return rc != DR_OK || c->last.len <= DR_CURSOR_BYTES_MAX
+               ? rc
                : dr_fail(err, DR_UNSUPPORTED, "%s: a primary key of \"%s\" is longer than %d",
                          c->from.n->path, c->from.id->name, DR_CURSOR_BYTES_MAX);
 }
@@ -195,7 +176,7 @@ static enum dr_code sum_source(struct comparing *c, struct dr_err *err)
     dr_str_init(&row);
     enum dr_code rc = value == NULL ? dr_fail_nomem(err)
                                     : start_range(c, c->from.n, c->shape.table, true, &st, err);
-    while (rc == DR_OK && !is_spent(c, until)) {
+    while (rc == DR_OK && !sqs_is_spent(c->budget, c->rows, c->bytes, until)) {
         rc = dr_sql_step(&c->from.n->sql, st, &is_row, err);
         if (rc != DR_OK || !is_row) {
             c->is_end = rc == DR_OK;

@@ -287,24 +287,33 @@ static enum dr_code start_rows(struct copying *c, const struct dr_cursor *cursor
     return rc;
 }
 
-static bool is_spent(const struct copying *c, dr_mono_ms until)
+bool sqs_is_spent(const struct dr_budget *b, uint64_t rows, uint64_t bytes, dr_mono_ms until)
 {
-    bool is_late = c->rows % CLOCK_EVERY_ROWS == 0 && dr_mono_now() >= until;
-    return c->rows > 0 &&
-           (c->rows >= c->budget->items_max || c->bytes >= c->budget->bytes_max || is_late);
+    bool is_late = rows % CLOCK_EVERY_ROWS == 0 && dr_mono_now() >= until;
+    return rows > 0 && (rows >= b->items_max || bytes >= b->bytes_max || is_late);
+}
+
+enum dr_code sqs_note_key(const struct sqs *x, sqlite3_stmt *st, uint32_t key_count,
+                          struct dr_str *last, struct dr_err *err)
+{
+    struct dr_value key[DR_KEY_PARTS_MAX];
+    enum dr_code rc = sqs_read_values(x->n, st, 0, key_count, key, err);
+    rc = rc == DR_OK ? sqs_check_key(x->n, x->id, key, key_count, err) : rc;
+    if (rc != DR_OK) {
+        return rc;
+    }
+    dr_str_clear(last);
+    dr_values_encode(key, key_count, last);
+    return last->is_short ? dr_fail_nomem(err) : DR_OK;
 }
 
 static enum dr_code copy_row(struct copying *c, sqlite3_stmt *st, struct dr_err *err)
 {
-    struct dr_value key[DR_KEY_PARTS_MAX];
     int keys = (int)c->shape.key_count;
-    enum dr_code rc = sqs_read_values(c->from.n, st, 0, c->shape.key_count, key, err);
-    rc = rc == DR_OK ? sqs_check_key(c->from.n, c->from.id, key, c->shape.key_count, err) : rc;
+    enum dr_code rc = sqs_note_key(&c->from, st, c->shape.key_count, &c->last, err);
     if (rc != DR_OK) {
         return rc;
     }
-    dr_str_clear(&c->last);
-    dr_values_encode(key, c->shape.key_count, &c->last);
     for (int i = 0; i < (int)c->shape.column_count; i++) {
         int type = sqlite3_column_type(st, keys + i);
         bool is_long = type == SQLITE_TEXT || type == SQLITE_BLOB;
@@ -326,7 +335,7 @@ static enum dr_code copy_rows(struct copying *c, const struct dr_cursor *cursor,
             c->is_end = rc == DR_OK;
             break;
         }
-        if (is_spent(c, until)) {
+        if (sqs_is_spent(c->budget, c->rows, c->bytes, until)) {
             break;
         }
         rc = copy_row(c, st, err);

@@ -87,7 +87,12 @@ enum dr_code sqs_copy(void *source, void *const *target, uint32_t target_count,
 enum dr_code sqs_follow(void *source, void *const *target, uint32_t target_count,
                         const struct dr_shard_id *id, const struct dr_budget *budget,
                         uint64_t *applied_out, uint64_t *left_out, struct dr_err *err);
-/* Also for what compares. "?, ?" */
+/* Also for what compares. Has the batch used up its budget? One row always goes. */
+bool sqs_is_spent(const struct dr_budget *b, uint64_t rows, uint64_t bytes, dr_mono_ms until);
+/* The key that a row begins with, encoded, in place of the last one. */
+enum dr_code sqs_note_key(const struct sqs *x, sqlite3_stmt *st, uint32_t key_count,
+                          struct dr_str *last, struct dr_err *err);
+/* "?, ?" */
 void sqs_add_marks(struct dr_str *out, uint32_t count);
 /* Columns from `first` on. */
 enum dr_code sqs_read_values(struct sq_node *n, sqlite3_stmt *st, int first, uint32_t count,
