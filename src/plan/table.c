@@ -159,21 +159,25 @@ json_t *dr_table_reserve_fields(struct dr_plan *p, const struct dr_table_view *v
                      node_list(v, false), "placement", placement);
 }
 
-uint64_t dr_table_rows(const struct dr_table_view *v, uint32_t node, const char *shard,
-                       bool *is_known_out)
+const json_t *dr_table_seen_shard(const struct dr_table_view *v, uint32_t node, const char *shard)
 {
     const json_t *list = v->node[node].shards;
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *one = json_array_get(list, i);
         const char *name = json_string_value(json_object_get(one, "name"));
-        const json_t *rows = json_object_get(one, "rows");
-        if (name != NULL && strcmp(name, shard) == 0 && json_is_integer(rows)) {
-            *is_known_out = true;
-            return (uint64_t)json_integer_value(rows);
+        if (name != NULL && strcmp(name, shard) == 0) {
+            return one;
         }
     }
-    *is_known_out = false;
-    return 0;
+    return NULL;
+}
+
+uint64_t dr_table_rows(const struct dr_table_view *v, uint32_t node, const char *shard,
+                       bool *is_known_out)
+{
+    const json_t *rows = json_object_get(dr_table_seen_shard(v, node, shard), "rows");
+    *is_known_out = json_is_integer(rows);
+    return *is_known_out ? (uint64_t)json_integer_value(rows) : 0;
 }
 
 /* --- reading the survey ---------------------------------------------------------------------- */

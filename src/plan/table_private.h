@@ -65,6 +65,8 @@ const char *dr_table_shard_name(struct dr_plan *p, const struct dr_table_view *v
 /* The entry that reserves the table with this layout; NULL when memory is short. */
 json_t *dr_table_reserve_fields(struct dr_plan *p, const struct dr_table_view *v,
                                 const struct dr_layout_plan *to, uint32_t rf);
+/* What the survey saw of a shard on this node; NULL: nothing. */
+const json_t *dr_table_seen_shard(const struct dr_table_view *v, uint32_t node, const char *shard);
 /* Rows of a shard as the survey saw them on this node; *is_known_out false when it did not. */
 uint64_t dr_table_rows(const struct dr_table_view *v, uint32_t node, const char *shard,
                        bool *is_known_out);

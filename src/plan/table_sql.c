@@ -364,6 +364,15 @@ static int64_t add_retire(struct dr_table_list *l, const struct dr_table_view *v
     return add(l, &step, false);
 }
 
+/* What one node has of a shard goes, with its rows. */
+static const char *drop_text(struct dr_plan *p, const struct dr_table_view *v, uint32_t shard,
+                             uint32_t node)
+{
+    return dr_table_json(p, json_pack("{s:s,s:o,s:n,s:[s]}", "fleet", "retire", "shard",
+                                      shard_json(p, v, shard), "uncapture", "drop",
+                                      v->node[node].name));
+}
+
 /* A dead node that is given up still has its copies when it comes back. They are on record as
  * leftovers, with the way to reach it: the catalog will have forgotten the node. */
 static const char *clean_text(struct dr_plan *p, const struct dr_table_view *v, uint32_t shard,
@@ -399,15 +408,9 @@ static bool may_have_left(const struct dr_table_view *v, const struct dr_layout_
     if (!n->is_alive) {
         return v->layout.count[shard] < v->rf;
     }
-    for (size_t i = 0; i < json_array_size(n->shards); i++) {
-        const json_t *one = json_array_get(n->shards, i);
-        const char *seen = json_string_value(json_object_get(one, "name"));
-        if (seen != NULL && strcmp(seen, name) == 0) {
-            return json_is_true(json_object_get(one, "owned")) ||
-                   json_is_true(json_object_get(one, "held"));
-        }
-    }
-    return false;
+    const json_t *seen = dr_table_seen_shard(v, node, name);
+    return json_is_true(json_object_get(seen, "owned")) ||
+           json_is_true(json_object_get(seen, "held"));
 }
 
 static int64_t add_leftover(struct dr_table_list *l, const struct dr_table_view *v,
@@ -420,9 +423,7 @@ static int64_t add_leftover(struct dr_table_list *l, const struct dr_table_view 
     const struct dr_plan_step step = {
         .kind = DR_STEP_COMMAND,
         .node = first,
-        .query = dr_table_json(l->plan, json_pack("{s:s,s:o,s:n,s:[s]}", "fleet", "retire", "shard",
-                                                  shard_json(l->plan, v, shard), "uncapture",
-                                                  "drop", v->node[node].name)),
+        .query = drop_text(l->plan, v, shard, node),
         .stage = STAGE_RETIRE,
         .title = dr_table_text(l->plan, "drop what was left of shard %" PRIu32 " on %s", shard,
                                v->node[node].name)};
@@ -539,9 +540,7 @@ static int64_t add_drop_held(struct dr_table_list *l, const struct dr_table_view
     const struct dr_plan_step step = {
         .kind = DR_STEP_COMMAND,
         .node = v->node[node].name,
-        .query = dr_table_json(l->plan, json_pack("{s:s,s:o,s:n,s:[s]}", "fleet", "retire", "shard",
-                                                  shard_json(l->plan, v, shard), "uncapture",
-                                                  "drop", v->node[node].name)),
+        .query = drop_text(l->plan, v, shard, node),
         .stage = STAGE_RETIRE,
         .title = dr_table_text(l->plan, "drop %s_s%" PRIu32 " on %s with its rows", v->table, shard,
                                v->node[node].name)};

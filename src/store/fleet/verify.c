@@ -178,10 +178,10 @@ static enum dr_code look_closer(struct verify *v, struct dr_err *err)
 
 static void go_on(struct verify *v, uint64_t items_max)
 {
-    uint64_t left = items_max - v->rows;
     uint64_t rows = v->budget.items_max * GROW_BY;
     v->rows += v->seen.rows;
     v->tries = 0;
+    uint64_t left = v->rows < items_max ? items_max - v->rows : 0; /* 0: the batch ends */
     v->budget.items_max = rows < left ? rows : left;
 }
 

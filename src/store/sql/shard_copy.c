@@ -112,30 +112,33 @@ enum dr_code sh_find_bound(struct sa_store *s, const struct sh_table *t, char *c
     return rc;
 }
 
+enum dr_code sh_add_range(struct dr_str *to, const struct sa_store *s, const struct sh_table *t,
+                          const struct sh_range *range, struct dr_err *err)
+{
+    enum dr_code rc = DR_OK;
+    if (range->has_after) {
+        dr_str_add(to, " WHERE ");
+        rc = sh_add_bound(to, s, t, true, range->after, err);
+    }
+    if (rc == DR_OK && range->has_upto) {
+        dr_str_add(to, range->has_after ? " AND " : " WHERE ");
+        rc = sh_add_bound(to, s, t, false, range->upto, err);
+    }
+    return rc == DR_OK && to->is_short ? dr_fail_nomem(err) : rc;
+}
+
 /* ---- one batch ---- */
 
 struct batch {
     struct sh_move *m;
-    char *after[SH_KEYS_MAX];
-    char *upto[SH_KEYS_MAX];
-    bool has_after, has_upto;
+    struct sh_range at;
     struct dr_str range; /* " WHERE ..." or empty */
 };
 
 static enum dr_code make_range(struct batch *b, struct dr_err *err)
 {
-    enum dr_code rc = DR_OK;
-    const struct sa_store *s = b->m->source;
     dr_str_clear(&b->range);
-    if (b->has_after) {
-        dr_str_add(&b->range, " WHERE ");
-        rc = sh_add_bound(&b->range, s, &b->m->table, true, b->after, err);
-    }
-    if (rc == DR_OK && b->has_upto) {
-        dr_str_add(&b->range, b->has_after ? " AND " : " WHERE ");
-        rc = sh_add_bound(&b->range, s, &b->m->table, false, b->upto, err);
-    }
-    return rc == DR_OK && b->range.is_short ? dr_fail_nomem(err) : rc;
+    return sh_add_range(&b->range, b->m->source, &b->m->table, &b->at, err);
 }
 
 /* PostgreSQL: COPY straight into the table where nothing is in the way, else into a table beside
@@ -225,9 +228,10 @@ static enum dr_code copy_batch(struct batch *b, const struct dr_budget *budget, 
         uint64_t bytes_max = rows == 1 ? UINT64_MAX : budget->bytes_max;
         *piped = (struct dr_sqldb_piped){0};
         rc = round == 0 ? DR_OK : sh_move_again(b->m, err);
-        rc = rc == DR_OK ? sh_find_bound(b->m->source, &b->m->table, b->has_after ? b->after : NULL,
-                                         rows, b->upto, &b->has_upto, err)
-                         : rc;
+        rc = rc == DR_OK
+                 ? sh_find_bound(b->m->source, &b->m->table, b->at.has_after ? b->at.after : NULL,
+                                 rows, b->at.upto, &b->at.has_upto, err)
+                 : rc;
         rc = rc == DR_OK ? make_range(b, err) : rc;
         rc = rc == DR_OK ? pass_batch(b, is_staged, bytes_max, piped, err) : rc;
         if (rc == DR_EXISTS && !is_staged && b->m->source->is_pg) {
@@ -254,9 +258,9 @@ enum dr_code sh_copy(void *source, void *const *target, uint32_t target_count,
     dr_mono_ms begun = dr_mono_now();
     dr_str_init(&b.range);
     enum dr_code rc = sh_move_begin(&m, source, target, target_count, id, true, err);
-    rc = rc == DR_OK ? sh_cursor_read(cursor, &m.table, b.after, &b.has_after, err) : rc;
+    rc = rc == DR_OK ? sh_cursor_read(cursor, &m.table, b.at.after, &b.at.has_after, err) : rc;
     rc = rc == DR_OK ? copy_batch(&b, budget, sh_plan_rows(s, id, budget), &piped, err) : rc;
-    bool is_end = rc == DR_OK && !b.has_upto;
+    bool is_end = rc == DR_OK && !b.at.has_upto;
     if (is_end && s->is_pg) {
         rc = sh_sync_numbers(&m, err);
     }
@@ -265,7 +269,7 @@ enum dr_code sh_copy(void *source, void *const *target, uint32_t target_count,
         rc = sh_sync_numbers(&m, err);
     }
     if (rc == DR_OK && !is_end) {
-        rc = sh_cursor_write(&m.table, b.upto, cursor, err);
+        rc = sh_cursor_write(&m.table, b.at.upto, cursor, err);
     }
     if (rc == DR_OK) {
         note_pace(s, &piped, dr_mono_now() - begun);

@@ -79,29 +79,13 @@ static void add_hashes(struct dr_str *to, const struct sa_store *s, const struct
                 t->quoted);
 }
 
-enum dr_code sh_add_range(struct dr_str *sql, struct sa_store *s, const struct sh_table *t,
-                          char *const *after, char *const *upto, struct dr_err *err)
-{
-    enum dr_code rc = DR_OK;
-    if (after != NULL) {
-        dr_str_add(sql, " WHERE ");
-        rc = sh_add_bound(sql, s, t, true, after, err);
-    }
-    if (rc == DR_OK && upto != NULL) {
-        dr_str_add(sql, after != NULL ? " AND " : " WHERE ");
-        rc = sh_add_bound(sql, s, t, false, upto, err);
-    }
-    return rc == DR_OK && sql->is_short ? dr_fail_nomem(err) : rc;
-}
-
-static enum dr_code sum_piece(struct sa_store *s, const struct sh_table *t, bool is_hashed,
-                              char *const *after, char *const *upto, struct sum *sum,
-                              struct dr_err *err)
+static enum dr_code sum_range(struct sa_store *s, const struct sh_table *t, bool is_hashed,
+                              const struct sh_range *range, struct sum *sum, struct dr_err *err)
 {
     struct dr_str sql;
     dr_str_init(&sql);
     add_hashes(&sql, s, t, is_hashed);
-    enum dr_code rc = sh_add_range(&sql, s, t, after, upto, err);
+    enum dr_code rc = sh_add_range(&sql, s, t, range, err);
     rc = rc == DR_OK ? sh_rows(s->db, take_sum, sum, err, "%s", sql.data) : rc;
     dr_str_fini(&sql);
     return rc;
@@ -114,18 +98,17 @@ enum dr_code sh_digest(void *impl, const struct dr_shard_id *id, struct dr_shard
     struct sh_thing shard;
     struct sh_table t;
     struct sum sum = {.is_pg = s->is_pg};
-    char *key[2][SH_KEYS_MAX];
-    bool has_upto = true;
-    int now = 0;
+    struct sh_range piece = {.has_upto = true};
     struct dr_arena *a = dr_arena_create(ARENA_BYTES);
     enum dr_code rc = a == NULL ? dr_fail_nomem(err) : DR_OK;
     rc = rc == DR_OK ? sh_need(s, id, SH_SHARD, false, a, &shard, err) : rc;
     rc = rc == DR_OK ? sh_table_load(s, id->name, a, &t, err) : rc;
-    for (uint64_t piece = 0; rc == DR_OK && has_upto; piece++, now = 1 - now) {
-        char **after = piece == 0 ? NULL : key[1 - now];
-        rc = sh_find_bound(s, &t, after, PIECE_ROWS, key[now], &has_upto, err);
-        rc = rc == DR_OK ? sum_piece(s, &t, false, after, has_upto ? key[now] : NULL, &sum, err)
-                         : rc;
+    while (rc == DR_OK && piece.has_upto) {
+        rc = sh_find_bound(s, &t, piece.has_after ? piece.after : NULL, PIECE_ROWS, piece.upto,
+                           &piece.has_upto, err);
+        rc = rc == DR_OK ? sum_range(s, &t, false, &piece, &sum, err) : rc;
+        memcpy(piece.after, piece.upto, sizeof piece.after);
+        piece.has_after = piece.has_upto;
     }
     if (rc == DR_OK) {
         out->rows = sum.rows;
@@ -172,8 +155,7 @@ static enum dr_code count_range(struct side *x)
     dr_str_init(&sql);
     dr_str_addf(&sql, "SELECT COUNT(*) FROM (SELECT 1 FROM %s%s%s", x->s->is_pg ? "ONLY " : "",
                 x->table.quoted, x->s->is_pg ? "" : " FORCE INDEX (PRIMARY)");
-    enum dr_code rc = sh_add_range(&sql, x->s, &x->table, x->at->has_after ? x->at->after : NULL,
-                                   x->at->has_upto ? x->at->upto : NULL, &x->err);
+    enum dr_code rc = sh_add_range(&sql, x->s, &x->table, x->at, &x->err);
     dr_str_addf(&sql, " LIMIT %" PRIu64 ") x", x->rows_max + 1);
     rc = rc == DR_OK && sql.is_short ? dr_fail_nomem(&x->err) : rc;
     rc = rc == DR_OK ? sh_number(x->s->db, &rows, &x->err, "%s", sql.data) : rc;
@@ -193,8 +175,7 @@ static enum dr_code load_side(struct side *x)
 
 static enum dr_code sum_side(struct side *x)
 {
-    return sum_piece(x->s, &x->table, x->is_hashed, x->at->has_after ? x->at->after : NULL,
-                     x->at->has_upto ? x->at->upto : NULL, &x->sum, &x->err);
+    return sum_range(x->s, &x->table, x->is_hashed, x->at, &x->sum, &x->err);
 }
 
 static void *target_main(void *arg)
@@ -277,8 +258,8 @@ static void tell_range(const struct sh_range *at, uint32_t key_count, char *buf,
 }
 
 /* The range of the next rows, and what all sides have in it. */
-static enum dr_code sum_range(struct comparing *c, const struct dr_budget *budget,
-                              const struct dr_cursor *cursor, struct dr_err *err)
+static enum dr_code sum_next(struct comparing *c, const struct dr_budget *budget,
+                             const struct dr_cursor *cursor, struct dr_err *err)
 {
     struct side *x = &c->source;
     struct sh_range *at = &c->at;
@@ -299,6 +280,15 @@ static enum dr_code sum_range(struct comparing *c, const struct dr_budget *budge
     return rc == DR_OK ? rc : dr_fail(err, rc, "%s", x->err.msg);
 }
 
+static enum dr_code find_logged(const struct comparing *c, bool *out, struct dr_err *err)
+{
+    struct sh_look_at node[DR_SHARD_TARGETS_MAX + 1] = {{c->source.s, &c->source.table}};
+    for (uint32_t i = 0; i < c->target_count; i++) {
+        node[i + 1] = (struct sh_look_at){c->target[i].s, &c->target[i].table};
+    }
+    return sh_is_logged(node, c->target_count + 1, c->source.id, &c->at, out, err);
+}
+
 enum dr_code sh_compare(void *source, void *const *target, uint32_t target_count,
                         const struct dr_shard_id *id, const struct dr_budget *budget,
                         struct dr_cursor *cursor, struct dr_shard_compared *out, struct dr_err *err)
@@ -315,12 +305,12 @@ enum dr_code sh_compare(void *source, void *const *target, uint32_t target_count
         c->target[i] = (struct side){.s = target[i], .id = id, .at = &c->at};
     }
     const struct sh_table *t = &c->source.table;
-    enum dr_code rc = sum_range(c, budget, cursor, err);
+    enum dr_code rc = sum_next(c, budget, cursor, err);
     for (uint32_t i = 0; rc == DR_OK && i < target_count; i++) {
         rc = judge_target(c, &c->target[i], &is_same, err);
     }
     if (rc == DR_OK && !is_same && c->source.sum.rows <= DR_SHARD_ROWS_MAX) {
-        rc = sh_is_logged(source, target, target_count, id, t, &c->at, &is_logged, err);
+        rc = find_logged(c, &is_logged, err);
     }
     if (rc == DR_OK) {
         *out = (struct dr_shard_compared){.rows = c->source.sum.rows,

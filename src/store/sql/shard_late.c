@@ -66,8 +66,7 @@ static enum dr_code read_rows(struct sa_store *s, const struct sh_table *t,
     add_key_texts(&sql, t);
     sh_add_row_hash(&sql, s, t);
     dr_str_addf(&sql, s->is_pg ? " FROM ONLY %s t" : " FROM %s FORCE INDEX (PRIMARY)", t->quoted);
-    enum dr_code rc =
-        sh_add_range(&sql, s, t, r->has_after ? r->after : NULL, r->has_upto ? r->upto : NULL, err);
+    enum dr_code rc = sh_add_range(&sql, s, t, r, err);
     dr_str_addf(&sql, " LIMIT %d", DR_SHARD_ROWS_MAX + 1);
     rc = rc == DR_OK ? take_all(s, &sql, x, err) : rc;
     dr_str_fini(&sql);
@@ -88,8 +87,7 @@ static enum dr_code read_log(struct sa_store *s, const struct dr_shard_id *id,
     dr_str_add(&sql, "SELECT DISTINCT ");
     add_key_texts(&sql, t);
     dr_str_addf(&sql, "0 FROM %s", log.quoted);
-    rc =
-        sh_add_range(&sql, s, t, r->has_after ? r->after : NULL, r->has_upto ? r->upto : NULL, err);
+    rc = sh_add_range(&sql, s, t, r, err);
     if (s->is_pg && (r->has_after || r->has_upto)) {
         dr_str_add(&sql, " OR drover_kind = 't'");
     }
@@ -99,44 +97,31 @@ static enum dr_code read_log(struct sa_store *s, const struct dr_shard_id *id,
     return rc;
 }
 
-/* All rows of one side; more than are looked at one by one: *fits_out false. */
-static enum dr_code read_side(struct sa_store *s, const struct dr_shard_id *id,
-                              const struct sh_range *r, struct taker *x, bool *fits_out,
-                              struct dr_err *err)
-{
-    struct sh_table t;
-    enum dr_code rc = sh_table_load(s, id->name, x->rows->arena, &t, err);
-    rc = rc == DR_OK ? read_rows(s, &t, r, x, err) : rc;
-    *fits_out = x->rows->count <= DR_SHARD_ROWS_MAX;
-    return rc;
-}
-
-enum dr_code sh_is_logged(struct sa_store *source, void *const *target, uint32_t target_count,
-                          const struct dr_shard_id *id, const struct sh_table *t,
-                          const struct sh_range *range, bool *out, struct dr_err *err)
+enum dr_code sh_is_logged(const struct sh_look_at *node, uint32_t count,
+                          const struct dr_shard_id *id, const struct sh_range *range, bool *out,
+                          struct dr_err *err)
 {
     struct dr_shard_rows rows[DR_SHARD_TARGETS_MAX + 2]; /* source, targets, log */
+    const struct sh_table *t = node[0].t;
     struct taker x = {.key_count = t->key_count};
-    uint32_t count = 0;
     bool fits = true;
     enum dr_code rc = DR_OK;
-    *out = false;
     dr_str_init(&x.key);
-    for (; rc == DR_OK && fits && count <= target_count; count++) {
-        x.rows = &rows[count];
-        dr_shard_rows_init(x.rows, t->arena);
-        rc = read_side(count == 0 ? source : target[count - 1], id, range, &x, &fits, err);
+    for (uint32_t i = 0; i <= count; i++) {
+        dr_shard_rows_init(&rows[i], t->arena);
     }
-    if (rc == DR_OK && fits) {
-        x.rows = &rows[count++];
-        dr_shard_rows_init(x.rows, t->arena);
-        rc = read_log(source, id, t, range, &x, err);
-        *out = rc == DR_OK;
+    for (uint32_t i = 0; rc == DR_OK && fits && i < count; i++) {
+        x.rows = &rows[i];
+        rc = read_rows(node[i].s, node[i].t, range, &x, err);
+        fits = rows[i].count <= DR_SHARD_ROWS_MAX;
     }
-    for (uint32_t i = 1; *out && !x.is_truncated && i <= target_count; i++) {
-        *out = dr_shard_rows_are_logged(&rows[0], &rows[i], &rows[count - 1]);
+    x.rows = &rows[count];
+    rc = rc == DR_OK && fits ? read_log(node[0].s, id, t, range, &x, err) : rc;
+    *out = rc == DR_OK && fits;
+    for (uint32_t i = 1; *out && !x.is_truncated && i < count; i++) {
+        *out = dr_shard_rows_are_logged(&rows[0], &rows[i], &rows[count]);
     }
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i <= count; i++) {
         dr_shard_rows_fini(&rows[i]);
     }
     dr_str_fini(&x.key);

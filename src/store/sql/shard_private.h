@@ -119,6 +119,16 @@ void sh_add_keys(struct dr_str *to, const struct sh_table *t, const char *prefix
 enum dr_code sh_add_bound(struct dr_str *to, const struct sa_store *s, const struct sh_table *t,
                           bool is_above, char *const *text, struct dr_err *err);
 
+/* Rows behind `after` up to `upto`, by the texts of their keys. */
+struct sh_range {
+    char *after[SH_KEYS_MAX];
+    char *upto[SH_KEYS_MAX];
+    bool has_after, has_upto;
+};
+/* " WHERE ..." or nothing: all of the table. */
+enum dr_code sh_add_range(struct dr_str *to, const struct sa_store *s, const struct sh_table *t,
+                          const struct sh_range *range, struct dr_err *err);
+
 /* ---- triggers: shard_capture.c, shard_fence.c over the two dialects ---- */
 enum sh_trigger { SH_CAPTURE, SH_FENCE };
 /* All of them there and switched on? *some_out: at least one. */
@@ -192,21 +202,17 @@ enum dr_code sh_compare(void *source, void *const *target, uint32_t target_count
                         struct dr_cursor *cursor, struct dr_shard_compared *out,
                         struct dr_err *err);
 /* ---- shard_late.c: whether what differs in a range is in the log ---- */
-struct sh_range {
-    char *after[SH_KEYS_MAX];
-    char *upto[SH_KEYS_MAX];
-    bool has_after, has_upto;
-};
-/* " WHERE ..." or nothing. */
-enum dr_code sh_add_range(struct dr_str *sql, struct sa_store *s, const struct sh_table *t,
-                          char *const *after, char *const *upto, struct dr_err *err);
 /* "a hash of the row t.*" as the server computes it. */
 void sh_add_row_hash(struct dr_str *to, const struct sa_store *s, const struct sh_table *t);
 uint64_t sh_hash_of(const struct dr_value *v);
-/* `t`: of the source. Asked after the range was read and found different. */
-enum dr_code sh_is_logged(struct sa_store *source, void *const *target, uint32_t target_count,
-                          const struct dr_shard_id *id, const struct sh_table *t,
-                          const struct sh_range *range, bool *out, struct dr_err *err);
+struct sh_look_at {
+    struct sa_store *s;
+    const struct sh_table *t;
+};
+/* `node`: the source, then the targets. Asked after the range was read and found different. */
+enum dr_code sh_is_logged(const struct sh_look_at *node, uint32_t count,
+                          const struct dr_shard_id *id, const struct sh_range *range, bool *out,
+                          struct dr_err *err);
 
 enum dr_code sh_facts(void *impl, const struct dr_shard_id *id, struct dr_shard_facts *out,
                       struct dr_err *err);

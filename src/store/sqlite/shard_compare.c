@@ -217,25 +217,39 @@ static enum dr_code sum_target(const struct comparing *c, struct sqs *to, const 
     return rc;
 }
 
+/* A target and its table, which has to be of the source's columns. On success sqs_end() follows. */
+static enum dr_code open_target(const struct comparing *c, void *impl, struct sqs *to,
+                                struct sqs_shape *shape, struct dr_err *err)
+{
+    const char *name = NULL;
+    enum dr_code rc = sqs_begin_read(impl, c->from.id, to, err);
+    if (rc != DR_OK) {
+        return rc;
+    }
+    rc = sqs_thing(to, &name, err);
+    rc = rc == DR_OK ? sqs_read_shape(to->n, name, to->a, shape, err) : rc;
+    if (rc == DR_OK && (strcmp(shape->columns, c->shape.columns) != 0 ||
+                        strcmp(shape->key_columns, c->shape.key_columns) != 0)) {
+        rc = dr_fail(err, DR_CONFLICT, "%s: \"%s\" has other columns than in %s", to->n->path,
+                     c->from.id->name, c->from.n->path);
+    }
+    if (rc != DR_OK) {
+        (void)sqs_end(to, DR_STOPPED, NULL);
+    }
+    return rc;
+}
+
 static enum dr_code compare_target(const struct comparing *c, void *impl, bool *same_out,
                                    struct dr_err *err)
 {
     struct sqs to;
     struct sqs_shape shape;
     struct digest_sum sum = {0};
-    const char *name = NULL;
-    enum dr_code rc = sqs_begin_read(impl, c->from.id, &to, err);
+    enum dr_code rc = open_target(c, impl, &to, &shape, err);
     if (rc != DR_OK) {
         return rc;
     }
-    rc = sqs_thing(&to, &name, err);
-    rc = rc == DR_OK ? sqs_read_shape(to.n, name, to.a, &shape, err) : rc;
-    if (rc == DR_OK && (strcmp(shape.columns, c->shape.columns) != 0 ||
-                        strcmp(shape.key_columns, c->shape.key_columns) != 0)) {
-        rc = dr_fail(err, DR_CONFLICT, "%s: \"%s\" has other columns than in %s", to.n->path,
-                     c->from.id->name, c->from.n->path);
-    }
-    rc = rc == DR_OK ? sum_target(c, &to, shape.table, &sum, err) : rc;
+    rc = sum_target(c, &to, shape.table, &sum, err);
     *same_out = memcmp(&sum, &c->sum, sizeof sum) == 0;
     (void)sqs_end(&to, DR_STOPPED, NULL);
     return rc;
@@ -272,32 +286,13 @@ static void tell_range(const struct comparing *c, char *buf, size_t buf_bytes)
     dr_str_fini(&text);
 }
 
-/* The name that was quoted. */
-static char *unquote(struct dr_arena *a, const char *quoted)
-{
-    size_t len = strlen(quoted);
-    char *name = dr_arena_alloc(a, len + 1);
-    size_t n = 0;
-    for (size_t i = 1; name != NULL && i + 1 < len; i++) {
-        i += quoted[i] == '"';
-        name[n++] = quoted[i];
-    }
-    if (name != NULL) {
-        name[n] = '\0';
-    }
-    return name;
-}
-
 /* The log's columns have no collation of their own; keys are ordered by the table's. */
 static enum dr_code print_log_keys(const struct comparing *c, const char *table, struct dr_str *out,
                                    struct dr_err *err)
 {
     for (uint32_t i = 0; i < c->shape.key_count; i++) {
         const char *collation = NULL;
-        char *column = unquote(c->from.a, c->shape.quoted[c->shape.key[i]]);
-        if (column == NULL) {
-            return dr_fail_nomem(err);
-        }
+        const char *column = c->shape.name[c->shape.key[i]];
         if (sqlite3_table_column_metadata(c->from.n->sql.db, NULL, table, column, NULL, &collation,
                                           NULL, NULL, NULL) != SQLITE_OK ||
             collation == NULL) {
@@ -384,14 +379,11 @@ static enum dr_code read_target(const struct comparing *c, void *impl, struct dr
 {
     struct sqs to;
     struct sqs_shape shape;
-    const char *name = NULL;
-    enum dr_code rc = sqs_begin_read(impl, c->from.id, &to, err);
+    enum dr_code rc = open_target(c, impl, &to, &shape, err);
     if (rc != DR_OK) {
         return rc;
     }
-    rc = sqs_thing(&to, &name, err);
-    rc = rc == DR_OK ? sqs_read_shape(to.n, name, to.a, &shape, err) : rc;
-    rc = rc == DR_OK ? read_rows(c, to.n, shape.table, out, err) : rc;
+    rc = read_rows(c, to.n, shape.table, out, err);
     (void)sqs_end(&to, DR_STOPPED, NULL);
     return rc;
 }

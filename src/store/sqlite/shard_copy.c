@@ -71,19 +71,23 @@ enum dr_code sqs_read_shape(struct sq_node *n, const char *table, struct dr_aren
     }
     dr_str_init(&all);
     dr_str_init(&keys);
+    const char **name = dr_arena_alloc(a, (t->column_count + 1) * sizeof *name);
     const char **quoted = dr_arena_alloc(a, (t->column_count + 1) * sizeof *quoted);
-    bool is_short = quoted == NULL;
+    bool is_short = name == NULL || quoted == NULL;
     for (uint32_t i = 0; !is_short && i < t->column_count; i++) {
         if (!t->column[i].is_generated) {
             dr_str_addf(&all, "%s%s", out->column_count == 0 ? "" : ", ", t->column[i].quoted);
+            name[out->column_count] = dr_arena_strdup(a, t->column[i].name);
             quoted[out->column_count] = dr_arena_strdup(a, t->column[i].quoted);
-            is_short = quoted[out->column_count++] == NULL;
+            is_short = name[out->column_count] == NULL || quoted[out->column_count] == NULL;
+            out->column_count++;
         }
     }
     rc = is_short ? dr_fail_nomem(err) : read_key(n, t, out, err);
     for (uint32_t i = 0; rc == DR_OK && i < out->key_count; i++) {
         dr_str_addf(&keys, "%s%s", i == 0 ? "" : ", ", quoted[out->key[i]]);
     }
+    out->name = name;
     out->quoted = quoted;
     out->table = sq_quote(a, table);
     out->columns = all.is_short ? NULL : dr_arena_strdup(a, dr_str_text(&all));

@@ -60,8 +60,9 @@ struct sqs_shape {
     uint32_t key[DR_KEY_PARTS_MAX]; /* places among the stored columns */
     const char *columns;            /* quoted, with commas */
     const char *key_columns;
-    const char *table;         /* quoted */
-    const char *const *quoted; /* per stored column */
+    const char *table;       /* quoted */
+    const char *const *name; /* per stored column */
+    const char *const *quoted;
 };
 enum dr_code sqs_read_shape(struct sq_node *n, const char *table, struct dr_arena *a,
                             struct sqs_shape *out, struct dr_err *err);
